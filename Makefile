@@ -1,0 +1,27 @@
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench
+
+# Def-FD, 10 clients: Fashion-MNIST where it can be had, scikit-learn's digits (said loudly) elsewhere.
+demo: $(VENV)/.sim
+	$(BIN)/deffd run dataset=auto strategy=def-fd feature-loss=l2 gamma=0.01 clients=10 rounds=5
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/.sim: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[sim]"
+	touch $@
+
+$(VENV)/.test: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
