@@ -1,0 +1,1 @@
+"""Data sets, and how their training samples are spread over the clients."""
