@@ -1,0 +1,176 @@
+"""One typed schema for `deffd run`, YAML files, `flwr run -c` and sweeps."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deffd_flower.errors import RequestError, did_you_mean
+
+Value = bool | int | float | str
+
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+class RunConfig(BaseModel):
+    """Every key of a run. Defaults are the paper's protocol (README, "The paper").
+
+    Attributes are the keys with underscores; users write kebab-case.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_kebab)
+
+    strategy: str = Field("def-fd", description="who keeps what: def-fd, def-kt, hand-off, ...")
+    rounds: Count = Field(20, description="communication rounds")
+    clients: int = Field(10, ge=2, description="clients in the federation")
+    seed: CountOrZero = Field(0, description="every random draw of the run follows from it")
+
+    dataset: str = Field("fashion-mnist", description="fashion-mnist, mnist, cifar10, ...")
+    data_dir: str = Field("", description="folder with the data set's files; empty: look around")
+    partition: str = Field("classes", description="classes, dirichlet, iid, or a partitioner")
+    partition_options: str = Field("", description="of a flwr-datasets partitioner: 'a=1 b=2'")
+    classes_per_client: Count = Field(8, description="of partition=classes")
+    class_alpha: Weight = Field(0.5, description="Dirichlet concentration; 0: equal parts")
+    samples_per_client: CountOrZero | Literal["auto"] = Field(
+        "auto", description="train + held out; 0: everything; auto: 600, everything of digits"
+    )
+    local_test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="part of a client's samples that is held out"
+    )
+
+    model: str = Field("cnn", description="cnn, defkt-cnn, mlp, resnet18, or package.module:Class")
+    common_init: bool = Field(True, description="all clients start from the same weights")
+    local_epochs: Count = Field(5, description="M: epochs a sender trains before it sends")
+    fusion_epochs: CountOrZero = Field(1, description="E: epochs a receiver fuses for")
+    batch_size: Count = Field(32, description="of training and fusion")
+    lr: Positive = Field(0.01, description="learning rate of SGD")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+
+    ce_weight: Weight = Field(1.0, description="weight of the cross-entropy while fusing")
+    kd_weight: Weight = Field(1.0, description="weight of the logit distillation")
+    temperature: Positive = Field(1.0, description="softens the logits; the term scales by T^2")
+    feature_loss: str = Field("l2", description="mse, l2, l2-sq, l2-norm, cos")
+    gamma: Weight = Field(0.01, description="weight of the feature-map distillation")
+    feature_layers: str = Field("convolutions", description="or activations, or module names")
+    receiver_keeps: Literal["received", "own", "average"] = Field(
+        "received", description="which model is the receiver's after fusion"
+    )
+    fusion_update: Literal["simultaneous", "alternating"] = Field(
+        "simultaneous", description="both predictions first, or one model after the other"
+    )
+    teacher: Literal["mutual", "frozen"] = Field(
+        "mutual", description="both models learn, or the one that is not kept stays as it is"
+    )
+    average_epochs: CountOrZero = Field(0, description="epochs after averaging: full-avg, combo")
+    segments: Count = Field(10, description="parts a model is cut into by combo")
+    segment_peers: Count = Field(1, description="peers each segment is pulled from by combo")
+
+    topology: str = Field("complete", description="who may write to whom, or an edge list's path")
+    topology_degree: Count = Field(4, description="of random-regular and small-world")
+    topology_probability: Fraction = Field(
+        0.3, description="rewiring of small-world, edges of erdos-renyi"
+    )
+    pairs: CountOrZero = Field(0, description="Q: models sent per round; 0: half the clients")
+
+    suite: str = Field("none", description="how a model is sealed on its way")
+
+    eval_every: Count = Field(1, description="rounds between evaluations; the last is evaluated")
+    test_samples: CountOrZero = Field(0, description="global test images per client; 0: all")
+    share_label_counts: bool = Field(
+        True, description="clients tell the server their label counts, for the partition picture"
+    )
+    device: str = Field("cpu", description="cpu, cuda or cuda:N")
+    message_timeout: Positive = Field(3600.0, description="seconds to wait for a phase's replies")
+    out_dir: str = Field("", description="run directory; empty: a new one")
+    plugins: str = Field("", description="modules to import first, with strategies of your own")
+
+    @property
+    def pairs_per_round(self) -> int:
+        """Q, with 0 resolved to half of the clients."""
+        return self.pairs or self.clients // 2
+
+    def values(self) -> dict[str, Value]:
+        """Return every key (kebab-case) with its value, fit for Flower's run config."""
+        return self.model_dump(by_alias=True)
+
+    def replace(self, **changes: Value) -> "RunConfig":
+        """Return a copy with some attributes changed, checked anew."""
+        return parse({**self.values(), **{_kebab(key): value for key, value in changes.items()}})
+
+
+FIELDS = {_kebab(name): field for name, field in RunConfig.model_fields.items()}
+DEFAULTS: dict[str, Value] = {key: field.default for key, field in FIELDS.items()}
+FLOWER_SPELLINGS = {"num-server-rounds": "rounds", "num-supernodes": "clients"}
+NOT_YET = ("calibrate", "key-source", "link", "on-starved")
+
+
+def parse(request: Mapping[str, object]) -> RunConfig:
+    """Check a request and return it as a typed config.
+
+    Args:
+        request: Kebab-case keys with values; numbers may come as text.
+
+    Raises:
+        RequestError: The first key that is wrong, with what is allowed.
+    """
+    request = _own_spelling(request)
+    try:
+        return RunConfig.model_validate(request)
+    except ValidationError as problem:
+        # Union members report one error each; the first names the key all the same.
+        raise _as_request_error(problem.errors()[0], request) from None
+
+
+def _own_spelling(request: Mapping[str, object]) -> dict[str, object]:
+    spelled = dict(request)
+    for theirs, ours in FLOWER_SPELLINGS.items():
+        if theirs in spelled and ours in spelled:
+            raise RequestError(theirs, spelled[theirs], f"is another name of {ours}; give one")
+        if theirs in spelled:
+            spelled[ours] = spelled.pop(theirs)
+    return spelled
+
+
+_MUST_BE = {
+    "bool_parsing": "must be true or false",
+    "finite_number": "must be a finite number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "string_type": "must be text",
+}
+
+
+def _as_request_error(error: Any, request: Mapping[str, object]) -> RequestError:
+    key = str(error["loc"][0])
+    if error["type"] == "extra_forbidden":
+        return _unknown_key(key)
+    template = _MUST_BE.get(error["type"], error["msg"])
+    advice = template.format(**error.get("ctx", {}))
+    if key == "samples-per-client":
+        advice += ", or auto"
+    return RequestError(key, request[key], advice)
+
+
+def _unknown_key(key: str) -> RequestError:
+    if key in NOT_YET:
+        return RequestError(key, None, "this version cannot do that yet; leave the key out")
+    advice = (
+        did_you_mean(key, [*FIELDS, *FLOWER_SPELLINGS]) or f" The keys are: {', '.join(FIELDS)}."
+    )
+    return RequestError(key, None, f"there is no such key.{advice}")

@@ -1,0 +1,1 @@
+"""Who writes to whom, and the Flower strategies that carry it out."""

@@ -1,0 +1,167 @@
+"""The post office: a Flower strategy that carries sealed models from client to client.
+
+It decides who writes to whom and adds up metrics; there is no global model. Relaying clients'
+ciphertexts through the ServerApp is what Flower's own secure aggregation does as well.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Message,
+    MessageType,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from deffd_flower.config import RunConfig
+from deffd_flower.strategy.evaluation import Phase, collect_evaluations, numbers
+from deffd_flower.strategy.observer import Observer
+from deffd_flower.strategy.orders import Orders, Parcel
+from deffd_flower.strategy.plans import RoundPlan, Transfer, plans
+from deffd_flower.strategy.presets import strategies
+from deffd_flower.strategy.roster import Roster
+from deffd_flower.strategy.topology import topology
+
+log = logging.getLogger("deffd")
+
+
+@dataclass(frozen=True, order=True)
+class Mail:
+    """A sealed package waiting for its receiver, in arrival order."""
+
+    server_round: int
+    sender: int
+    sealed: Array
+
+
+class Gossip(Strategy):
+    """Def-FD, Def-KT and every other strategy without a central model.
+
+    Args:
+        config: The run's keys; its strategy names the pairing plan.
+        roster: The clients.
+        observer: Hears of everything that happens.
+    """
+
+    def __init__(self, config: RunConfig, roster: Roster, observer: Observer) -> None:
+        self.config = config
+        self.roster = roster
+        self.observer = observer
+        self._plan_round = plans.get(strategies.get(config.strategy)().plan)
+        self._graph = topology(config)
+        self._mailbox: defaultdict[int, list[Mail]] = defaultdict(list)
+        self._plan = RoundPlan([], [])
+        self._outgoing: dict[int, list[Transfer]] = {}
+        self._phase: Phase
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Draw the round's pairs; write to those that train, send, or have mail waiting."""
+        self._plan = self._plan_round(self.config, self._graph, server_round)
+        self._outgoing = {
+            sender: list(transfers)
+            for sender, transfers in groupby(self._plan.transfers, key=lambda t: t.sender)
+        }
+        mail = self._take_mail()
+        chosen = sorted({*self._plan.trainers, *self._outgoing, *mail})
+        self._begin(server_round, "train", chosen)
+        # A generator, so that a thousand inboxes are not copied before the first is sent.
+        return (self._train_message(server_round, p, mail.get(p, []), config) for p in chosen)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Put what the senders sealed into the receivers' mailboxes."""
+        for partition, reply in self._phase.good(replies):
+            self.observer.trained(server_round, partition, numbers(reply))
+            sealed = reply.content.array_records.get("outbox", ArrayRecord())
+            transfers = self._outgoing.get(partition, [])
+            for transfer, array in zip(transfers, sealed.values(), strict=True):
+                self._mailbox[transfer.receiver].append(Mail(server_round, partition, array))
+                share = len(transfer.segments) / self.config.segments or 1.0
+                self.observer.sent(transfer, len(array.data), share)
+        return None, None
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Every ``eval-every`` rounds, and in the last, write to everybody."""
+        due = server_round % self.config.eval_every == 0 or server_round == self.config.rounds
+        chosen = range(len(self.roster)) if due else range(0)
+        mail = self._take_mail() if due else {}
+        self._begin(server_round, "evaluate", chosen)
+        return (self._evaluate_message(server_round, p, mail.get(p, []), config) for p in chosen)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Collect every client's accuracies."""
+        return collect_evaluations(self._phase, replies, self.observer)
+
+    def summary(self) -> None:
+        """Log what is about to happen."""
+        log.info(
+            "%s: %d clients, %d pairs per round, topology %s",
+            self.config.strategy,
+            len(self.roster),
+            self.config.pairs_per_round,
+            self.config.topology,
+        )
+
+    def _begin(self, server_round: int, name: str, chosen: Iterable[int]) -> None:
+        self._phase = Phase(server_round, name, chosen, self.roster, self.observer)
+
+    def _take_mail(self) -> dict[int, list[Mail]]:
+        """Empty all mailboxes at once: mail that comes during a phase waits for the next one."""
+        mail = {
+            receiver: sorted(waiting, key=lambda m: (m.server_round, m.sender))
+            for receiver, waiting in self._mailbox.items()
+        }
+        self._mailbox.clear()
+        return mail
+
+    def _train_message(
+        self, server_round: int, partition: int, mail: list[Mail], config: ConfigRecord
+    ) -> Message:
+        transfers = self._outgoing.get(partition, [])
+        orders = Orders(
+            server_round,
+            mail_round=_round_of(mail),
+            trains=partition in self._plan.trainers,
+            outbox=tuple(Parcel(transfer.receiver, transfer.segments) for transfer in transfers),
+        )
+        return self._message(partition, MessageType.TRAIN, orders, mail, config)
+
+    def _evaluate_message(
+        self, server_round: int, partition: int, mail: list[Mail], config: ConfigRecord
+    ) -> Message:
+        orders = Orders(server_round, mail_round=_round_of(mail))
+        return self._message(partition, MessageType.EVALUATE, orders, mail, config)
+
+    def _message(
+        self,
+        partition: int,
+        message_type: str,
+        orders: Orders,
+        mail: list[Mail],
+        config: ConfigRecord,
+    ) -> Message:
+        content = RecordDict({"config": orders.record(config)})
+        if mail:
+            content["inbox"] = ArrayRecord({str(i): m.sealed for i, m in enumerate(mail)})
+        node_id = self.roster.node_id(partition)
+        return Message(content, node_id, message_type, group_id=str(orders.server_round))
+
+
+def _round_of(mail: list[Mail]) -> int:
+    return mail[0].server_round if mail else 0

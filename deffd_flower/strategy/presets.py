@@ -1,0 +1,97 @@
+"""The strategies by name: a pairing plan plus a fusion rule, and the keys they read.
+
+Def-KT is Def-FD with one term of its objective at weight zero; hand-off is Def-KT with another.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from deffd_flower.config import DEFAULTS, RunConfig, Value
+from deffd_flower.errors import RequestError
+from deffd_flower.registry import Registry
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One strategy.
+
+    Attributes:
+        plan: Name of a pairing plan; empty for a central server.
+        fusion: Name of a fusion rule, or dotted path; empty when nothing is received.
+        reads: The keys of `OPTIONS` that mean something to it.
+        fixed: Keys it sets; nothing else may be given for them.
+    """
+
+    plan: str
+    fusion: str
+    reads: frozenset[str]
+    fixed: Mapping[str, Value] = field(default_factory=dict)
+
+
+GRAPH = frozenset({"topology", "topology-degree", "topology-probability", "pairs"})
+LEARNING = frozenset({"ce-weight", "fusion-epochs"})
+LOGITS = frozenset({"kd-weight", "temperature", "receiver-keeps", "fusion-update", "teacher"})
+FEATURES = frozenset({"feature-loss", "gamma", "feature-layers"})
+SEGMENTS = frozenset({"segments", "segment-peers"})
+AVERAGING = frozenset({"average-epochs"})
+OPTIONS = GRAPH | LEARNING | LOGITS | FEATURES | SEGMENTS | AVERAGING
+
+strategies: Registry[Callable[[], Preset]] = Registry("strategy")
+
+
+@strategies.register("def-fd")
+def def_fd() -> Preset:
+    """Distil logits and feature maps (Yang and Lee; the paper of this project)."""
+    return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS | FEATURES)
+
+
+@strategies.register("def-kt")
+def def_kt() -> Preset:
+    """Distil logits only (Li, Li, Varshney 2021)."""
+    return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS, {"gamma": 0.0})
+
+
+@strategies.register("hand-off")
+def hand_off() -> Preset:
+    """Keep the received model and train it on: no distillation."""
+    return Preset("pairs", "distil", GRAPH | LEARNING, {"gamma": 0.0, "kd-weight": 0.0})
+
+
+@strategies.register("full-avg")
+def full_avg() -> Preset:
+    """Average the two models of a pair."""
+    return Preset("pairs", "pair-mean", GRAPH | AVERAGING)
+
+
+@strategies.register("combo")
+def combo() -> Preset:
+    """Average segment by segment, each pulled from another peer (Hu, Jiang, Wang 2019)."""
+    return Preset("segments", "segment-mean", GRAPH | SEGMENTS | AVERAGING)
+
+
+@strategies.register("local")
+def local() -> Preset:
+    """The senders train and send nothing: what a client reaches alone."""
+    return Preset("nobody", "", GRAPH)
+
+
+@strategies.register("fedavg")
+def fedavg() -> Preset:
+    """Flower's FedAvg with a central model, as the reference; the server reads the models."""
+    return Preset("", "", frozenset())
+
+
+def apply_preset(config: RunConfig) -> RunConfig:
+    """Return the config with its strategy's fixed keys set.
+
+    Raises:
+        RequestError: The strategy is unknown, or a key was given that it would ignore.
+    """
+    preset = strategies.get(config.strategy)()
+    given = config.values()
+    for key in sorted(OPTIONS - preset.reads):
+        allowed = {DEFAULTS[key], preset.fixed.get(key, DEFAULTS[key])}
+        if given[key] not in allowed:
+            advice = f"strategy={config.strategy} does not use it; leave it out"
+            raise RequestError(key, given[key], advice)
+    return config.replace(**{key.replace("-", "_"): value for key, value in preset.fixed.items()})

@@ -1,0 +1,88 @@
+"""The config schema: what is accepted, and what a wrong request is told."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from deffd_flower.config import DEFAULTS, parse
+from deffd_flower.errors import RequestError
+from deffd_flower.request import resolve
+
+
+def test_numbers_may_come_as_text() -> None:
+    config = parse({"lr": "1e-3", "rounds": "7", "common-init": "false"})
+    assert (config.lr, config.rounds, config.common_init) == (1e-3, 7, False)
+
+
+def test_flowers_spellings_mean_the_same() -> None:
+    config = parse({"num-server-rounds": 3, "num-supernodes": 4})
+    assert (config.rounds, config.clients) == (3, 4)
+    with pytest.raises(RequestError, match="another name of rounds"):
+        parse({"num-server-rounds": 3, "rounds": 3})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("gamma", -1, "gamma=-1: must be at least 0"),
+        ("lr", "abc", "lr=abc: must be a number"),
+        ("lr", "nan", "lr=nan: must be a finite number"),
+        ("clients", 1, "clients=1: must be at least 2"),
+        ("rounds", "2.5", "rounds=2.5: must be a whole number"),
+        ("strategy", "deffd", "strategy=deffd: must be one of .*Did you mean 'def-fd'"),
+        ("dataset", "nope", "dataset=nope: must be one of .*digits"),
+        ("classes-per-client", 11, "classes-per-client=11: must be at most 10"),
+        ("samples-per-client", "many", "samples-per-client=many: .*or auto"),
+        ("receiver-keeps", "both", "receiver-keeps=both: must be 'received', 'own' or 'average'"),
+        ("pairs", 6, "pairs=6: 10 clients form at most 5 pairs"),
+        ("gama", 0.1, "gama: there is no such key. Did you mean 'gamma'"),
+        ("calibrate", "prior", "calibrate: this version cannot do that yet"),
+        ("topology", "star", "topology=star: must be one of"),
+        ("plugins", "no_such_module", "plugins=no_such_module: cannot be imported"),
+    ],
+)
+def test_a_wrong_request_is_told_the_key_the_value_and_what_to_do(
+    key: str, value: object, told: str
+) -> None:
+    with pytest.raises(RequestError, match=told) as caught:
+        resolve({key: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "key", "value"),
+    [
+        ("def-kt", "gamma", 0.03),
+        ("hand-off", "kd-weight", 0.5),
+        ("full-avg", "temperature", 2.5),
+        ("def-fd", "segments", 5),
+        ("local", "fusion-epochs", 3),
+        ("fedavg", "pairs", 2),
+    ],
+)
+def test_a_key_the_strategy_would_ignore_is_refused(strategy: str, key: str, value: object) -> None:
+    with pytest.raises(RequestError, match=f"{key}={value}: strategy={strategy} does not use it"):
+        resolve({"strategy": strategy, key: value})
+
+
+def test_a_key_the_partition_would_ignore_is_refused() -> None:
+    with pytest.raises(RequestError, match="partition=iid does not use it"):
+        resolve({"partition": "iid", "class-alpha": 0.1})
+
+
+@pytest.mark.parametrize("strategy", ["def-fd", "def-kt", "hand-off", "full-avg", "combo", "local"])
+def test_a_resolved_config_resolves_to_itself(strategy: str) -> None:
+    config = resolve({"strategy": strategy})
+    assert resolve(config.values()) == config
+
+
+def test_def_kt_is_def_fd_with_gamma_zero() -> None:
+    kt = resolve({"strategy": "def-kt"}).values()
+    fd = resolve({"strategy": "def-fd", "gamma": 0}).values()
+    assert {key for key in kt if kt[key] != fd[key]} == {"strategy"}
+
+
+def test_flowers_run_config_lists_every_key_with_its_default() -> None:
+    pyproject = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert pyproject["tool"]["flwr"]["app"]["config"] == DEFAULTS
