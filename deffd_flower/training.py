@@ -1,0 +1,85 @@
+"""Stochastic gradient descent over a client's own samples."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from deffd_flower.config import RunConfig
+from deffd_flower.data.datasets import DatasetSpec, normalise
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labelled images, resident on the device.
+
+    Attributes:
+        images: uint8 [N, H, W, C].
+        labels: int64 [N].
+        spec: The data set they come from, for its normalisation.
+    """
+
+    images: Tensor
+    labels: Tensor
+    spec: DatasetSpec
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batches(
+        self, size: int, epochs: int = 1, generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """Yield (float images [B, C, H, W], labels [B]); the last batch of an epoch may be short.
+
+        Args:
+            size: B.
+            epochs: Passes over the samples.
+            generator: Shuffles each epoch; ``None`` keeps the order.
+        """
+        for _ in range(epochs):
+            if generator is None:
+                order = torch.arange(len(self))
+            else:
+                order = torch.randperm(len(self), generator=generator)
+            for chosen in torch.split(order.to(self.labels.device), size):
+                yield normalise(self.images[chosen], self.spec), self.labels[chosen]
+
+
+def sgd(model: nn.Module, config: RunConfig) -> torch.optim.SGD:
+    """Return a fresh optimiser for one model: no momentum survives a phase."""
+    return torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+
+
+class RunningMeans:
+    """Averages named scalars over steps without a device synchronisation per step."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
+
+    def add(self, terms: Mapping[str, Tensor]) -> None:
+        """Count one step's values."""
+        for name, value in terms.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._steps += 1
+
+    def means(self) -> dict[str, float]:
+        """Return the mean of each name, empty before the first step."""
+        return {name: float(total) / self._steps for name, total in self._sums.items()}
+
+
+def train(model: nn.Module, batches: Iterable[Batch], config: RunConfig) -> dict[str, float]:
+    """Minimise cross-entropy in place over the batches; return the mean loss as ``train``."""
+    optimiser = sgd(model, config)
+    means = RunningMeans()
+    model.train()
+    for images, labels in batches:
+        loss = nn.functional.cross_entropy(model(images), labels)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        means.add({"train": loss.detach()})
+    return means.means()
