@@ -1,0 +1,1 @@
+"""Flower grids: in-process, and a window over any other."""
