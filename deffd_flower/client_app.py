@@ -1,0 +1,181 @@
+"""Flower messages to Peer verbs.
+
+PyTorch is imported inside the verbs: on a real node every message starts a process, and a
+greeting need not wait for it.
+
+Wire format, after the transport mod has opened the message:
+
+* in: ``config``, the `Orders`, and ``received``, an ArrayRecord of packages in arrival order;
+* out: ``metrics`` and ``outgoing``, an ArrayRecord of packages in the outbox's order.
+
+A message with ``arrays`` comes from a central strategy such as Flower's FedAvg.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
+from flwr.clientapp import ClientApp
+
+from deffd_flower.errors import DeffdError, RequestError
+from deffd_flower.request import resolved
+from deffd_flower.strategy.orders import Orders
+from deffd_flower.transport.mod import PACKAGE, transport_mod
+
+if TYPE_CHECKING:
+    from deffd_flower.peer import Peer
+
+FAILED, WRONG_REQUEST = 101, 102
+
+Verb = Callable[[Message, Context], Message]
+
+app = ClientApp(mods=[transport_mod])
+
+
+def blob(content: bytes, stype: str = PACKAGE) -> Array:
+    """Return bytes as one Flower Array: two objects on the wire instead of one per tensor."""
+    return Array("uint8", (len(content),), stype, content)
+
+
+def answering(verb: Verb) -> Verb:
+    """Turn exceptions into short error replies, alike on every engine and without traceback."""
+
+    @functools.wraps(verb)
+    def answer(message: Message, context: Context) -> Message:
+        try:
+            return verb(message, context)
+        except RequestError as problem:
+            return Message(Error(WRONG_REQUEST, str(problem)), reply_to=message)
+        except DeffdError as problem:
+            return Message(Error(FAILED, str(problem)), reply_to=message)
+        except Exception as problem:
+            reason = f"{type(problem).__name__}: {problem}"
+            return Message(Error(FAILED, reason), reply_to=message)
+
+    return answer
+
+
+@app.query("hello")
+@answering
+def hello(message: Message, context: Context) -> Message:
+    """Introduce this client: who it is and how much data it has."""
+    peer = _peer(context)
+    peer.check()
+    about = ConfigRecord(
+        {
+            "partition-id": peer.partition,
+            "num-partitions": context.node_config["num-partitions"],
+            "train-samples": len(peer.data.train),
+            "test-samples": len(peer.data.held_out),
+        }
+    )
+    if peer.config.share_label_counts:
+        about["label-counts"] = peer.data.label_counts.tolist()
+    return Message(RecordDict({"about": about}), reply_to=message)
+
+
+@app.train()
+@answering
+def train(message: Message, context: Context) -> Message:
+    """Fuse what came in, train if asked to, hand out the model."""
+    started = time.perf_counter()
+    peer = _peer(context)
+    if "arrays" in message.content:
+        return _train_centrally(message, context, peer, started)
+    orders = _orders(message)
+    metrics = _fuse(message, peer)
+    if orders.trains:
+        metrics |= peer.train(orders.server_round)
+    outgoing = ArrayRecord(
+        {
+            str(index): blob(peer.package(parcel.segments))
+            for index, parcel in enumerate(orders.outbox)
+        }
+    )
+    return _reply(message, context, peer, metrics, started, {"outgoing": outgoing})
+
+
+@app.evaluate()
+@answering
+def evaluate(message: Message, context: Context) -> Message:
+    """Fuse what came in, so that nobody is judged with unread mail, then evaluate."""
+    started = time.perf_counter()
+    peer = _peer(context)
+    if "arrays" in message.content:
+        peer.model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+        metrics = {}
+    else:
+        metrics = _fuse(message, peer)
+    return _reply(message, context, peer, metrics | peer.evaluate(), started)
+
+
+@app.query("finish")
+@answering
+def finish(message: Message, context: Context) -> Message:
+    """Tell the final weights' digest and forget everything."""
+    digest = ConfigRecord({"sha256": _peer(context).digest()})
+    context.state.clear()
+    return Message(RecordDict({"digest": digest}), reply_to=message)
+
+
+def _peer(context: Context) -> "Peer":
+    import torch
+
+    from deffd_flower.data.client import client_data
+    from deffd_flower.peer import Peer
+
+    torch.set_num_threads(1)
+    config = resolved(context.run_config)
+    partition = int(context.node_config["partition-id"])
+    saved = context.state.array_records.get("model")
+    weights = saved["weights"].data if saved else None
+    return Peer(partition, client_data(config, partition), config, weights)
+
+
+def _fuse(message: Message, peer: "Peer") -> dict[str, float]:
+    from deffd_flower.fusion.package import Package
+
+    mail = message.content.array_records.get("received")
+    if not mail:
+        return {}
+    packages = [Package.decode(array.data) for array in mail.values()]
+    return peer.fuse(packages, _orders(message).mail_round)
+
+
+def _orders(message: Message) -> Orders:
+    return Orders.read(message.content.config_records["config"])
+
+
+def _train_centrally(message: Message, context: Context, peer: "Peer", started: float) -> Message:
+    peer.model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    metrics = peer.train(_orders(message).server_round)
+    arrays = ArrayRecord({k: v.contiguous() for k, v in peer.model.state_dict().items()})
+    return _reply(message, context, peer, metrics, started, {"arrays": arrays})
+
+
+def _reply(
+    message: Message,
+    context: Context,
+    peer: "Peer",
+    metrics: dict[str, float],
+    started: float,
+    records: dict[str, ArrayRecord] | None = None,
+) -> Message:
+    """Answer, and only then let the new model become this client's state."""
+    seconds = time.perf_counter() - started
+    metrics |= {"num-examples": float(len(peer.data.train)), "compute-s": seconds}
+    content = RecordDict({"metrics": MetricRecord(dict(metrics)), **(records or {})})
+    reply = Message(content, reply_to=message)
+    context.state["model"] = ArrayRecord({"weights": blob(peer.weights(), "deffd.weights.v1")})
+    return reply

@@ -1,0 +1,65 @@
+"""`deffd run`: one federation in this process."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from deffd_flower.client_app import app as client_app
+from deffd_flower.commands.request import read_request
+from deffd_flower.config import RunConfig
+from deffd_flower.data.client import client_data
+from deffd_flower.data.datasets import resolve_auto
+from deffd_flower.engine.local_grid import LocalGrid
+from deffd_flower.errors import DeffdError
+from deffd_flower.federation import federate
+from deffd_flower.peer import Peer
+from deffd_flower.progress import LiveProgress
+from deffd_flower.request import resolve
+from deffd_flower.results.directory import run_directory
+from deffd_flower.results.table import final_table
+
+
+def run_command(words: Sequence[str]) -> None:
+    """Check the request to the last detail, run it, show table and report.
+
+    Raises:
+        RequestError: The request is wrong; nothing has been written.
+        DeffdError: The run failed.
+    """
+    console = Console()
+    config = resolve(_with_dataset(read_request(words), console))
+    directory = run_directory(config, Path.cwd() / "runs")
+    Peer(0, client_data(config, 0), config).check()
+    summary = _run(config, directory, console)
+    console.print(final_table(summary))
+    console.print(f"report: {directory / 'report.html'}", soft_wrap=True)
+
+
+def _with_dataset(request: dict[str, object], console: Console) -> dict[str, object]:
+    """Settle ``dataset=auto``, saying loudly which data set it became."""
+    if request.get("dataset") != "auto":
+        return request
+    name = resolve_auto(str(request.get("data-dir", "")))
+    if name == "digits":
+        console.print(
+            "Fashion-MNIST cannot be had on this machine: using scikit-learn's 8x8 DIGITS instead."
+            " Its accuracies say nothing about the paper.",
+            style="bold yellow",
+        )
+    return {**request, "dataset": name}
+
+
+def _run(config: RunConfig, directory: Path, console: Console) -> dict[str, object]:
+    for handler in logging.getLogger("flwr").handlers:
+        handler.setLevel(logging.ERROR)
+    grid = LocalGrid(client_app, config.clients, config.values())
+    try:
+        with LiveProgress(console) as progress:
+            return federate(grid, config, directory, progress)
+    except KeyboardInterrupt:
+        console.print(f"interrupted; what was finished is in {directory}", soft_wrap=True)
+        raise
+    except DeffdError as problem:
+        raise DeffdError(f"{problem}. The log is {directory / 'run.log'}") from problem

@@ -1,0 +1,81 @@
+"""One federation from its first greeting to its report, on any engine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from deffd_flower.config import RunConfig
+from deffd_flower.engine.windowed_grid import WindowedGrid
+from deffd_flower.errors import DeffdError
+from deffd_flower.progress import Progress
+from deffd_flower.randomness import derived_seed
+from deffd_flower.results.logfile import log_file
+from deffd_flower.results.recorder import Recorder
+from deffd_flower.results.writer import RunWriter
+from deffd_flower.strategy.central import CentralAverage
+from deffd_flower.strategy.gossip import Gossip
+from deffd_flower.strategy.observer import Observer
+from deffd_flower.strategy.presets import strategies
+from deffd_flower.strategy.roster import Roster, gather
+
+ENGINES = {"LocalGrid": "in-process", "InMemoryGrid": "ray", "HttpGrid": "superlink"}
+
+
+def federate(
+    grid: Grid, config: RunConfig, directory: Path, progress: Progress
+) -> dict[str, object]:
+    """Run one federation and write its directory; return the summary.
+
+    Args:
+        grid: Flower's connection to the clients.
+        config: A resolved config.
+        directory: The run directory, absolute; made once all clients have agreed to take part.
+        progress: Shows how far the run is.
+
+    Raises:
+        DeffdError: The clients are too few or refuse, or all of them fail.
+    """
+    windowed = WindowedGrid(grid)
+    roster = gather(windowed, config.clients, config.message_timeout)
+    writer = RunWriter(directory, config.values())
+    engine = ENGINES.get(type(grid).__name__, type(grid).__name__)
+    with log_file(writer.directory / "run.log"):
+        recorder = Recorder(writer, config, roster, progress, engine)
+        strategy, start = _strategy(config, roster, recorder)
+        strategy.start(windowed, start, config.rounds, config.message_timeout)
+        return recorder.finish(_digests(windowed, roster, config.message_timeout))
+
+
+def _strategy(
+    config: RunConfig, roster: Roster, observer: Observer
+) -> tuple[Strategy, ArrayRecord]:
+    """Return the strategy and what it starts from: nothing, or a central model's weights."""
+    if strategies.get(config.strategy)().plan:
+        return Gossip(config, roster, observer), ArrayRecord()
+    return CentralAverage(config, roster, observer), _initial_arrays(config)
+
+
+def _initial_arrays(config: RunConfig) -> ArrayRecord:
+    from deffd_flower.data.datasets import datasets
+    from deffd_flower.models import build_model
+
+    spec = datasets.get(config.dataset)
+    seed = derived_seed(config.seed, "initial-weights")
+    state = build_model(config.model, spec.shape, spec.classes, seed).state_dict()
+    return ArrayRecord({name: value.contiguous() for name, value in state.items()})
+
+
+def _digests(grid: Grid, roster: Roster, timeout: float) -> Sequence[str]:
+    """Ask every client for the digest of its final weights, which also ends its run."""
+    farewells = [Message(RecordDict(), member.node_id, "query.finish") for member in roster]
+    digests: dict[int, str] = {}
+    for reply in grid.send_and_receive(farewells, timeout=timeout):
+        if reply.has_content():
+            digests[roster.sender(reply)] = str(reply.content.config_records["digest"]["sha256"])
+    missing = [member.partition for member in roster if member.partition not in digests]
+    if missing:
+        raise DeffdError(f"clients {missing} did not tell their final weights' digest")
+    return [digests[member.partition] for member in roster]

@@ -1,0 +1,118 @@
+"""A client as a peer: its data, its model, three verbs. It knows nothing of Flower."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from deffd_flower.config import RunConfig
+from deffd_flower.data.client import ClientData
+from deffd_flower.errors import DeffdError
+from deffd_flower.evaluation import evaluate
+from deffd_flower.fusion import average, distil
+from deffd_flower.fusion.objective import Objective
+from deffd_flower.fusion.package import Package, pack
+from deffd_flower.fusion.rules import Fusion, fusion_rules
+from deffd_flower.models import build_model
+from deffd_flower.models.taps import feature_layers
+from deffd_flower.randomness import derived_seed, torch_generator
+from deffd_flower.strategy.presets import strategies
+from deffd_flower.training import Batch, train
+from deffd_flower.transport.codec import decode_tensors, encode_tensors
+
+BUILT_IN_RULES = (average, distil)
+
+
+class Peer:
+    """One client of the federation.
+
+    Args:
+        partition: Its number, 0..clients-1.
+        data: Its own samples and the global test set.
+        config: The run's keys.
+        weights: Its model as `weights` gave it; ``None`` for the initial one.
+    """
+
+    def __init__(
+        self, partition: int, data: ClientData, config: RunConfig, weights: bytes | None = None
+    ) -> None:
+        self.partition = partition
+        self.data = data
+        self.config = config
+        self.model = self._initial_model()
+        if weights is not None:
+            self.model.load_state_dict(decode_tensors(weights))
+
+    def check(self) -> None:
+        """Look up everything the verbs will need.
+
+        Raises:
+            RequestError: A key names something that is not there.
+        """
+        if strategies.get(self.config.strategy)().fusion == "distil":
+            Objective(self.config)
+            feature_layers(self.model, self.config.feature_layers)
+
+    def train(self, server_round: int) -> dict[str, float]:
+        """Train for ``local-epochs`` passes over the own samples; return the mean loss."""
+        batches = self._batches("train", server_round, self.config.local_epochs)
+        return train(self.model, batches, self.config)
+
+    def fuse(self, received: Sequence[Package], server_round: int) -> dict[str, float]:
+        """Fuse received packages with the own model by the strategy's rule.
+
+        Args:
+            received: Packages in arrival order.
+            server_round: The round in which they were sent, which keys the shuffling.
+
+        Returns:
+            The mean of each term the rule minimised.
+
+        Raises:
+            DeffdError: A package does not fit this peer's architecture.
+        """
+
+        def batches(epochs: int, index: int) -> Iterator[Batch]:
+            return self._batches("fuse", server_round, epochs, index)
+
+        rule = fusion_rules.get(strategies.get(self.config.strategy)().fusion)
+        self.model, terms = rule(
+            Fusion(self.model, received, self._model_of, batches, len(self.data.train), self.config)
+        )
+        return terms
+
+    def evaluate(self) -> dict[str, float]:
+        """Return accuracies on the global test set and on the own held-out samples."""
+        return evaluate(self.model, self.data, self.config.test_samples)
+
+    def package(self, segments: Sequence[int]) -> bytes:
+        """Return the model, or some of its segments, as bytes for a peer."""
+        parts = self.config.segments
+        return pack(self.model, len(self.data.train), list(segments), parts).encode()
+
+    def weights(self) -> bytes:
+        """Return the model's state as bytes, equal for equal weights."""
+        return encode_tensors(self.model.state_dict())
+
+    def digest(self) -> str:
+        """Return the SHA-256 of `weights`, in hexadecimal."""
+        return hashlib.sha256(self.weights()).hexdigest()
+
+    def _initial_model(self) -> nn.Module:
+        spec = self.data.train.spec
+        own_start = () if self.config.common_init else (self.partition,)
+        seed = derived_seed(self.config.seed, "initial-weights", *own_start)
+        model = build_model(self.config.model, spec.shape, spec.classes, seed)
+        return model.to(self.data.device)
+
+    def _model_of(self, package: Package) -> nn.Module:
+        model = self._initial_model()
+        try:
+            model.load_state_dict(dict(package.model))
+        except RuntimeError as problem:
+            raise DeffdError(f"a received model does not fit {self.config.model}") from problem
+        return model
+
+    def _batches(self, purpose: str, server_round: int, epochs: int, *keys: int) -> Iterator[Batch]:
+        generator = torch_generator(self.config.seed, purpose, self.partition, server_round, *keys)
+        return self.data.train.batches(self.config.batch_size, epochs, generator)

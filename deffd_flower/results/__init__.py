@@ -1,0 +1,1 @@
+"""What a run leaves behind: its files, its figures and the page that shows them."""

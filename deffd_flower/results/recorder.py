@@ -1,0 +1,188 @@
+"""Adds up what a strategy reports, and writes it down round by round."""
+
+import hashlib
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from platform import python_version
+from statistics import fmean, pstdev
+
+from deffd_flower import __version__
+from deffd_flower.config import RunConfig
+from deffd_flower.progress import Progress
+from deffd_flower.results.writer import RunWriter
+from deffd_flower.strategy.observer import Metrics, Observer
+from deffd_flower.strategy.plans import Transfer
+from deffd_flower.strategy.roster import Roster
+
+log = logging.getLogger("deffd")
+
+REFUSED = 100
+ACCURACIES = (
+    "global_accuracy",
+    "local_accuracy",
+    "local_accuracy_prior",
+    "held_accuracy",
+    "absent_accuracy",
+)
+TERMS = ("train", "ce", "kl", "feature")
+
+
+class Recorder(Observer):
+    """Turns a federation's events into the rows and the summary of its run directory.
+
+    Args:
+        writer: The run directory.
+        config: The run's keys.
+        roster: The clients.
+        progress: Shows how far the run is.
+        engine: Name of the engine it runs on.
+    """
+
+    def __init__(
+        self,
+        writer: RunWriter,
+        config: RunConfig,
+        roster: Roster,
+        progress: Progress,
+        engine: str,
+    ) -> None:
+        self._writer = writer
+        self._config = config
+        self._roster = roster
+        self._progress = progress
+        self._engine = engine
+        self._started = time.monotonic()
+        self._models_sent = 0.0
+        self._bytes_sent = 0
+        self._compute_s = 0.0
+        self._sealed_failures = 0
+        self._failures = 0
+        self._terms: defaultdict[str, list[float]] = defaultdict(list)
+        self._last_row: dict[str, float] = {}
+        counts = [member.label_counts for member in roster]
+        if all(count is not None for count in counts):
+            writer.partition([count for count in counts if count is not None])
+        progress.begin(config)
+
+    def phase(self, server_round: int, name: str, messages: int) -> None:
+        """Tell the progress display what is coming."""
+        self._progress.phase(server_round, name, messages)
+
+    def replied(self, partition: int) -> None:
+        """Advance the progress display."""
+        self._progress.advance()
+
+    def failed(self, server_round: int, name: str, partition: int, reason: str, code: int) -> None:
+        """Count a failure and log its reason."""
+        self._failures += 1
+        self._sealed_failures += code == REFUSED
+        log.warning("round %d, %s, client %d: %s", server_round, name, partition, reason)
+
+    def sent(self, transfer: Transfer, sealed_bytes: int, models: float) -> None:
+        """Count traffic."""
+        self._models_sent += models
+        self._bytes_sent += sealed_bytes
+
+    def trained(self, server_round: int, partition: int, metrics: Metrics) -> None:
+        """Remember the mean losses until the round is evaluated."""
+        self._note(metrics)
+
+    def evaluated(self, server_round: int, metrics: Mapping[int, Metrics]) -> None:
+        """Write one row for the round and one for each client."""
+        for of_client in metrics.values():
+            self._note(of_client)
+        clients = [self._client_row(server_round, p, metrics[p]) for p in sorted(metrics)]
+        row = {"round": server_round, **accuracies(list(metrics.values())), **self._totals()}
+        row |= {f"loss_{term}": _mean(self._terms[term]) for term in TERMS}
+        self._terms.clear()
+        self._last_row = row
+        self._writer.client_rows(clients)
+        self._writer.round_row(row)
+        self._progress.evaluated(row)
+
+    def finish(self, digests: Sequence[str]) -> dict[str, object]:
+        """Write summary and report; return the summary.
+
+        Args:
+            digests: SHA-256 of each client's final weights, in partition order.
+        """
+        config = self._config
+        summary: dict[str, object] = {
+            "strategy": config.strategy,
+            "dataset": config.dataset,
+            "model": config.model,
+            "seed": config.seed,
+            "clients": config.clients,
+            "rounds": config.rounds,
+            **self._last_row,
+            **self._totals(),
+            "sealed_failures": self._sealed_failures,
+            "state_sha256": hashlib.sha256("".join(digests).encode()).hexdigest(),
+            "engine": self._engine,
+            "versions": versions(),
+        }
+        del summary["round"]
+        self._writer.finish(summary)
+        return summary
+
+    def _note(self, metrics: Metrics) -> None:
+        self._compute_s += metrics["compute-s"]
+        for term in TERMS:
+            if term in metrics:
+                self._terms[term].append(metrics[term])
+
+    def _client_row(self, server_round: int, partition: int, metrics: Metrics) -> dict[str, float]:
+        member = self._roster.members[partition]
+        return {
+            "round": server_round,
+            "client": partition,
+            **{name: metrics[name] for name in ACCURACIES},
+            "train_samples": member.train_samples,
+            "test_samples": member.test_samples,
+        }
+
+    def _totals(self) -> dict[str, float]:
+        return {
+            "models_sent": round(self._models_sent, 6),
+            "bytes_sent": self._bytes_sent,
+            "key_bits": 0,
+            "failures": self._failures,
+            "wall_s": round(time.monotonic() - self._started, 3),
+            "compute_s": round(self._compute_s, 3),
+        }
+
+
+def accuracies(clients: Sequence[Metrics]) -> dict[str, float]:
+    """Return the federation's accuracies from its clients': plain means, each client alike.
+
+    ``global_accuracy_std`` is the standard deviation over the clients, ``worst10_accuracy`` the
+    mean global accuracy of the worst tenth of them (at least one). A client that has no value,
+    such as an absent-class accuracy when it holds every class, does not count.
+    """
+    overall = sorted(client["global_accuracy"] for client in clients)
+    means = {name: _mean([client[name] for client in clients]) for name in ACCURACIES}
+    return {
+        "global_accuracy": means.pop("global_accuracy"),
+        "global_accuracy_std": pstdev(overall),
+        **means,
+        "worst10_accuracy": fmean(overall[: math.ceil(len(overall) / 10)]),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides the numbers, as far as this process knows them."""
+    known = {"deffd-flower": __version__, "python": python_version()}
+    for package in ("flwr", "torch", "numpy"):
+        with suppress(PackageNotFoundError):
+            known[package] = version(package)
+    return known
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return fmean(known) if known else math.nan

@@ -1,0 +1,246 @@
+"""One self-contained page per run, to be looked at rather than read."""
+
+import json
+import math
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup, escape
+
+from deffd_flower.results.figures import ACCURACIES, INK, PAPER, draw, worst_tenth
+from deffd_flower.results.table import (
+    NOTHING,
+    QUANTITIES,
+    count,
+    megabytes,
+    number,
+    percent,
+    plain,
+    proper_name,
+    written,
+)
+from deffd_flower.results.template import PAGE, STYLE
+from deffd_flower.results.writer import Row, Run, column, read_run, write_whole
+
+IDENTITY = ["strategy", "dataset", "model", "clients", "rounds", "seed"]
+
+HEADLINE = {
+    "global_accuracy": ("Global", "whole test set"),
+    "local_accuracy": ("Local", "each client's own held-out data"),
+    "local_accuracy_prior": ("Local with prior", "the same, weighing in its own class shares"),
+    "worst10_accuracy": ("Worst tenth", "Global of the worst tenth of clients"),
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One number of the headline."""
+
+    label: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One figure on the page."""
+
+    name: str
+    svg: Markup
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the clients' table; ``part`` is the length of its bar in percent, or None."""
+
+    text: str
+    part: str | None
+
+
+@dataclass(frozen=True)
+class Client:
+    """One row of the clients' table."""
+
+    client: str
+    worst: bool
+    cells: list[Cell]
+
+
+def render(directory: Path) -> Path:
+    """Draw the figures and write ``report.html`` from the files of a run directory alone.
+
+    The run may be finished, interrupted or still going on. The same files give the same page.
+
+    Returns:
+        The page.
+
+    Raises:
+        RequestError: The directory is not a run's, or a file in it cannot be understood.
+    """
+    run = read_run(directory)
+    facts = _facts(run)
+    figures = [
+        Shown(name, _inlined(name, svg, TITLES[name]), TITLES[name], _caption(name, run, facts))
+        for name, svg in draw(run).items()
+    ]
+    labels, rows = _client_table(run.clients)
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    text = page.from_string(PAGE).render(
+        style=Markup(STYLE),
+        title=f"{proper_name(facts.get('strategy'))} on {proper_name(facts.get('dataset'))}",
+        subtitle=_subtitle(run),
+        notice=_notice(run),
+        tiles=_tiles(facts),
+        figures=figures,
+        summary=_summary(facts),
+        config=[(key, _as_typed(value)) for key, value in run.config.items()],
+        client_labels=labels,
+        clients=rows,
+        last_round=_last_round(run),
+        commands=_commands(run),
+        versions=plain(facts["versions"]) if "versions" in facts else "",
+    )
+    path = run.directory / "report.html"
+    write_whole(path, text)
+    return path
+
+
+TITLES = {
+    "learning-curves": "Accuracy by round",
+    "accuracy-by-traffic": "Accuracy by traffic",
+    "clients": "Accuracy of each client",
+    "partition": "Who holds what",
+    "losses": "Training objective",
+}
+
+
+def _caption(name: str, run: Run, facts: Mapping[str, object]) -> str:
+    if name == "learning-curves":
+        return (
+            "Mean over clients after each evaluated round. Global is measured on the whole test "
+            "set, which Held and Absent split by the classes a client has; Local on each client's "
+            "own held-out data, without and with its class shares as prior."
+        )
+    if name == "accuracy-by-traffic":
+        sent = (
+            f"{megabytes(facts.get('bytes_sent'))} MB in {count(facts.get('models_sent'))} models"
+        )
+        return f"The same accuracies against what all clients together had sent by then: {sent}."
+    if name == "clients":
+        worst = [plain(run.clients[place].get("client")) for place in worst_tenth(run.clients)]
+        noun = "client" if len(worst) == 1 else "clients"
+        return (
+            f"After round {_last_round(run)}, sorted by Global. Shaded is the worst tenth: "
+            f"{noun} {', '.join(worst)}."
+        )
+    if name == "partition":
+        sizes = [sum(held) for held in run.partition]
+        return (
+            f"Samples by client and class; blank where a client has none of a class. A client "
+            f"has between {count(min(sizes))} and {count(max(sizes))} samples."
+        )
+    return (
+        "Mean over clients and batches of each term before it is weighted, recorded with each "
+        "evaluated round. Cross-entropy and KL divergence are in nats."
+    )
+
+
+def _facts(run: Run) -> dict[str, object]:
+    """Return the summary, or the last evaluated round's numbers where there is none."""
+    latest = run.summary or dict(run.rounds[-1] if run.rounds else {})
+    return {**{key: run.config[key] for key in IDENTITY if key in run.config}, **latest}
+
+
+def _last_round(run: Run) -> str:
+    return count(column(run.rounds, "round")[-1]) if run.rounds else NOTHING
+
+
+def _subtitle(run: Run) -> str:
+    keys = ["model", "clients", "rounds", "topology", "suite", "seed"]
+    values = [(key, plain(run.config[key])) for key in keys if key in run.config]
+    plural = {"clients", "rounds"}
+    return " · ".join(f"{v} {key}" if key in plural else f"{key} {v}" for key, v in values)
+
+
+def _as_typed(value: object) -> str:
+    """Return a config value the way it is written in a config file."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _notice(run: Run) -> str:
+    if run.summary:
+        return ""
+    planned = plain(run.config.get("rounds"))
+    state = "This run has not finished: it was interrupted, or is still going on."
+    if not run.rounds:
+        return f"{state} No round has been evaluated."
+    return f"{state} The numbers are those after round {_last_round(run)} of {planned}."
+
+
+def _tiles(facts: Mapping[str, object]) -> list[Tile]:
+    spread = percent(facts.get("global_accuracy_std"))
+    tiles = []
+    for key, (label, meaning) in HEADLINE.items():
+        if math.isfinite(number(facts.get(key))):
+            with_spread = key == "global_accuracy" and spread != NOTHING
+            about = f"± {spread} over clients; {meaning}" if with_spread else meaning
+            tiles.append(Tile(label, percent(facts[key]), about))
+    return tiles
+
+
+def _summary(facts: Mapping[str, object]) -> list[tuple[str, str]]:
+    known = [(QUANTITIES[key][0], written(key, facts)) for key in QUANTITIES if key in facts]
+    apart = {"global_accuracy_std", "versions", "command"}
+    others = [key for key in facts if key not in QUANTITIES and key not in apart]
+    return known + [(_label(key), plain(facts[key])) for key in others]
+
+
+def _client_table(rows: list[Row]) -> tuple[list[str], list[Client]]:
+    keys = [key for key in (rows[0] if rows else {}) if key not in {"round", "client"}]
+    worst = set(worst_tenth(rows))
+    clients = [
+        Client(plain(row.get("client")), place in worst, [_cell(key, row[key]) for key in keys])
+        for place, row in enumerate(rows)
+    ]
+    return ["Client", *map(_label, keys)], clients
+
+
+def _cell(key: str, value: float | str) -> Cell:
+    if key not in ACCURACIES:
+        return Cell(plain(value), None)
+    text = percent(value)
+    return Cell(text, None if text == NOTHING else text)
+
+
+def _label(key: str) -> str:
+    return QUANTITIES[key][0] if key in QUANTITIES else key.replace("_", " ").capitalize()
+
+
+def _commands(run: Run) -> list[str]:
+    words = ["deffd", "run", "config.yaml"]
+    if run.config.get("out-dir"):
+        # The config names this very directory, which is not empty any more.
+        words.append(f"out-dir=../{run.directory.name}-again")
+    commands = [shlex.join(words)]
+    given = run.summary.get("command")
+    if given:
+        commands.append(shlex.join(map(str, given)) if isinstance(given, list) else str(given))
+    return commands
+
+
+def _inlined(name: str, svg: str, title: str) -> Markup:
+    """Return an SVG file's text as an element of the page, in the page's own colours.
+
+    Ids are prefixed: those of several figures must not meet in one page.
+    """
+    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    head = rf'<svg viewBox="\1" role="img" aria-label="{escape(title)}">'
+    body = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', head, body, count=1)
+    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
+    return Markup(body.replace(PAPER, "none").replace(INK, "currentColor"))

@@ -1,0 +1,148 @@
+"""The numbers of a run: what they are called, how they are written, and the closing table."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NOTHING = "–"
+
+NAMES = {
+    "def-fd": "Def-FD",
+    "def-kt": "Def-KT",
+    "hand-off": "Hand-off",
+    "full-avg": "FullAvg",
+    "combo": "Combo",
+    "local": "Local training",
+    "fedavg": "FedAvg",
+    "fashion-mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "digits": "Digits",
+}
+"""Proper names of strategies and data sets, by config value."""
+
+
+def number(value: object) -> float:
+    """Return the value as a float, NaN when it is not a number."""
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def percent(value: object) -> str:
+    """Return a fraction in percent with one decimal, without the sign."""
+    fraction = number(value)
+    return f"{100 * fraction:.1f}" if math.isfinite(fraction) else NOTHING
+
+
+def duration(value: object) -> str:
+    """Return seconds in the units a person would say them in."""
+    seconds = number(value)
+    if not math.isfinite(seconds):
+        return NOTHING
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def megabytes(value: object) -> str:
+    """Return bytes in MB (10^6 bytes)."""
+    size = number(value) / 1e6
+    if not math.isfinite(size):
+        return NOTHING
+    return f"{size:,.1f}" if size >= 1 else f"{size:.3g}"
+
+
+def plain(value: object) -> str:
+    """Return a value of any kind as text."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NOTHING
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {entry}" for key, entry in value.items())
+    return json.dumps(value, default=str) if isinstance(value, list | bool) else str(value)
+
+
+def count(value: object) -> str:
+    """Return a count with its thousands set apart; parts of models make some counts fractions."""
+    amount = number(value)
+    if not math.isfinite(amount):
+        return NOTHING
+    return f"{amount:,.0f}" if amount.is_integer() else f"{amount:,.1f}"
+
+
+def proper_name(value: object) -> str:
+    """Return the proper name of a strategy or data set."""
+    return NAMES.get(str(value), plain(value))
+
+
+QUANTITIES: dict[str, tuple[str, Callable[[object], str]]] = {
+    "strategy": ("Strategy", proper_name),
+    "dataset": ("Data set", proper_name),
+    "model": ("Model", plain),
+    "clients": ("Clients", count),
+    "rounds": ("Rounds", count),
+    "round": ("Last evaluated round", count),
+    "seed": ("Seed", plain),
+    "global_accuracy": ("Global accuracy (%)", percent),
+    "local_accuracy": ("Local accuracy (%)", percent),
+    "local_accuracy_prior": ("Local with prior (%)", percent),
+    "held_accuracy": ("Held classes (%)", percent),
+    "absent_accuracy": ("Absent classes (%)", percent),
+    "worst10_accuracy": ("Worst 10 % of clients (%)", percent),
+    "loss_train": ("Local training loss (nats)", plain),
+    "loss_ce": ("Fusion cross-entropy (nats)", plain),
+    "loss_kl": ("Fusion KL divergence (nats)", plain),
+    "loss_feature": ("Fusion feature-map loss", plain),
+    "models_sent": ("Models sent", count),
+    "bytes_sent": ("Sent (MB)", megabytes),
+    "key_bits": ("Key used (bits)", count),
+    "sealed_failures": ("Sealed models refused", count),
+    "failures": ("Failures", count),
+    "wall_s": ("Time", duration),
+    "compute_s": ("Compute time", duration),
+    "engine": ("Engine", plain),
+    "state_sha256": ("SHA-256 of all weights", plain),
+}
+"""Label and format of each known quantity, in the order they are shown."""
+
+ACCURACY_KEYS = [key for key in QUANTITIES if "accuracy" in key]
+COST_KEYS = ["models_sent", "bytes_sent", "key_bits", "wall_s"]
+CLOSING = ["strategy", "dataset", *ACCURACY_KEYS, *COST_KEYS]
+
+
+def written(key: str, values: Mapping[str, object]) -> str:
+    """Return one quantity as it is shown; the global accuracy with its spread over clients."""
+    text = QUANTITIES[key][1](values.get(key))
+    spread = percent(values.get("global_accuracy_std"))
+    return f"{text} ± {spread}" if key == "global_accuracy" and spread != NOTHING else text
+
+
+def final_table(summary: Mapping[str, object], *references: Mapping[str, object]) -> "Table":
+    """Return the table that closes a run in the terminal.
+
+    Args:
+        summary: The run's summary, as written to ``summary.json``.
+        references: Summaries of other runs to set beside it, a column each; up to two fit 80
+            columns without wrapping.
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    runs = [summary, *references]
+    table = Table(show_header=False, highlight=False)
+    table.add_column("quantity")
+    for place in range(len(runs)):
+        table.add_column(justify="right", style="" if place else "bold", overflow="fold")
+    for key in CLOSING:
+        cells = [written(key, values) for values in runs]
+        if any(cell != NOTHING for cell in cells):
+            table.add_row(QUANTITIES[key][0], *map(escape, cells))
+    return table

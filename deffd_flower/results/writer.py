@@ -1,0 +1,242 @@
+"""The files of a run directory: written while the run goes on, read back to be shown."""
+
+import csv
+import json
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import yaml
+
+from deffd_flower.errors import RequestError
+
+Cell = float | str
+Row = dict[str, Cell]
+
+DRAWING = {"jinja2", "markupsafe", "matplotlib"}
+
+LOG = logging.getLogger(__name__)
+
+
+class RunWriter:
+    """Writes one run directory, each result as soon as it is known.
+
+    Every append opens, writes and closes its file, so whatever was handed over survives an
+    interrupt or a crash of the process.
+
+    Args:
+        directory: The run directory; made, with its parents, unless it exists and is empty.
+        config: Every config key with its resolved value, in the order to be shown.
+
+    Raises:
+        RequestError: The directory holds something already or cannot be written.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, object]) -> None:
+        self.directory = directory.absolute()
+        self._headers: dict[str, list[str]] = {}
+        _make_empty(self.directory)
+        entries = {key.replace("_", "-"): _plain(value) for key, value in config.items()}
+        text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+        try:
+            write_whole(self.directory / "config.yaml", text)
+        except OSError as problem:
+            raise _unwritable(self.directory, problem) from problem
+
+    def round_row(self, row: Mapping[str, float | int | None]) -> None:
+        """Append one evaluated round to ``rounds.csv``.
+
+        Accuracies are fractions in [0, 1]. Models, bytes, key bits, failures and seconds count
+        from the start of the run, so that a row says what its accuracy has cost.
+
+        Raises:
+            ValueError: The row's keys are not those of the first row.
+        """
+        self._append("rounds.csv", [row])
+
+    def client_rows(self, rows: Sequence[Mapping[str, float | int | str | None]]) -> None:
+        """Append one evaluated round's clients to ``clients.csv``, a row per client.
+
+        Raises:
+            ValueError: A row's keys are not those of the first row.
+        """
+        self._append("clients.csv", rows)
+
+    def partition(self, counts: Sequence[Sequence[int]]) -> None:
+        """Write ``partition.csv``.
+
+        Args:
+            counts: Samples by client and class, shape (clients, classes).
+        """
+        rows = [
+            {"client": client, **{f"class_{label}": count for label, count in enumerate(held)}}
+            for client, held in enumerate(counts)
+        ]
+        self._append("partition.csv", rows)
+
+    def finish(self, summary: Mapping[str, object]) -> Path | None:
+        """Write ``summary.json``, then the figures and ``report.html``.
+
+        Returns:
+            The report, or None where the libraries that draw it are not installed.
+        """
+        write_whole(self.directory / "summary.json", as_json(summary, indent=2) + "\n")
+        try:
+            # Matplotlib and Jinja2 come with an extra a bare server may lack, and load slowly.
+            from deffd_flower.results.report import render
+
+            return render(self.directory)
+        except ModuleNotFoundError as missing:
+            if str(missing.name).partition(".")[0] not in DRAWING:
+                raise
+            advice = "no report: %s is not installed. pip install 'deffd-flower[sim]', then: %s"
+            LOG.warning(advice, missing.name, f"deffd report {self.directory}")
+            return None
+
+    def _append(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+        if not rows:
+            return
+        first = name not in self._headers
+        header = self._headers.setdefault(name, list(rows[0]))
+        for row in rows:
+            if odd := set(header) ^ set(row):
+                raise ValueError(f"{name}: keys differ from the first row's: {sorted(odd)}")
+        with (self.directory / name).open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, header, lineterminator="\n")
+            if first:
+                writer.writeheader()
+            writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory as read back; what was never written is empty.
+
+    Attributes:
+        directory: Where it lies, absolute.
+        config: Every config key, resolved.
+        rounds: A row per evaluated round; an empty cell reads as NaN.
+        clients: A row per client, of the last evaluated round alone.
+        partition: Samples by client and class, shape (clients, classes).
+        summary: The closing summary; empty when the run did not finish.
+    """
+
+    directory: Path
+    config: dict[str, object]
+    rounds: list[Row]
+    clients: list[Row]
+    partition: list[list[float]]
+    summary: dict[str, object]
+
+
+def read_run(directory: Path) -> Run:
+    """Read a run directory, finished or interrupted.
+
+    Raises:
+        RequestError: The directory is not one, or a file in it cannot be understood.
+    """
+    directory = directory.absolute()
+    if not (directory / "config.yaml").is_file():
+        raise RequestError("DIR", directory, "is not a run directory; it has no config.yaml")
+    try:
+        clients: list[dict[str, str]] = []
+        for _, group in groupby(_lines(directory / "clients.csv"), lambda row: row.get("round")):
+            clients = list(group)
+        return Run(
+            directory=directory,
+            config=_mapping(yaml.safe_load((directory / "config.yaml").read_text("utf-8"))),
+            rounds=_rows(_lines(directory / "rounds.csv")),
+            clients=_rows(clients),
+            partition=_counts(_lines(directory / "partition.csv")),
+            summary=_summary(directory / "summary.json"),
+        )
+    except (OSError, ValueError, yaml.YAMLError) as problem:
+        reason = " ".join(str(problem).split())
+        raise RequestError("DIR", directory, f"cannot be read as a run ({reason})") from problem
+
+
+def as_json(summary: Mapping[str, object], indent: int | None = None) -> str:
+    """Return a summary as JSON, with null for what is no finite number."""
+    plain = _plain(summary, null=True)
+    return json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def column(rows: Iterable[Row], name: str) -> list[float]:
+    """Return one column as numbers; NaN where it is missing, empty or not a number."""
+    cells = (row.get(name, math.nan) for row in rows)
+    return [cell if isinstance(cell, float) else math.nan for cell in cells]
+
+
+def _make_empty(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        occupied = any(directory.iterdir())
+    except FileExistsError as problem:
+        raise RequestError("out-dir", directory, "is a file; choose a new directory") from problem
+    except OSError as problem:
+        raise _unwritable(directory, problem) from problem
+    if occupied:
+        advice = "is not empty; choose a new directory, or remove this one if it may go"
+        raise RequestError("out-dir", directory, advice)
+
+
+def _unwritable(directory: Path, problem: OSError) -> RequestError:
+    advice = f"cannot be written ({problem.strerror}); choose a directory you may write to"
+    return RequestError("out-dir", directory, advice)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader finds all of it or none of it."""
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _plain(value: object, *, null: bool = False) -> object:
+    """Return the value in YAML's and JSON's own types; ``null`` turns NaN and infinity to None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry, null=null) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry, null=null) for entry in value]
+    if isinstance(value, float) and null and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def _cell(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _lines(path: Path) -> Iterator[dict[str, str]]:
+    """Yield a CSV file's rows, without the half line a killed process may have left."""
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            yield from csv.DictReader(line for line in file if line.endswith("\n"))
+
+
+def _rows(lines: Iterable[dict[str, str]]) -> list[Row]:
+    return [{name: _parsed(cell) for name, cell in line.items()} for line in lines]
+
+
+def _parsed(cell: str) -> Cell:
+    try:
+        return float(cell or math.nan)
+    except ValueError:
+        return cell
+
+
+def _counts(lines: Iterable[dict[str, str]]) -> list[list[float]]:
+    return [[float(n) for name, n in line.items() if name != "client"] for line in lines]
+
+
+def _summary(path: Path) -> dict[str, object]:
+    return _mapping(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+
+
+def _mapping(content: object) -> dict[str, object]:
+    if not isinstance(content, dict):
+        raise ValueError("a file that should hold keys and values holds something else")
+    return content

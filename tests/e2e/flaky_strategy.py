@@ -1,0 +1,22 @@
+"""A strategy from outside the package, whose fusion fails at the client with the most samples."""
+
+from torch import nn
+
+from deffd_flower.fusion.distil import distil
+from deffd_flower.fusion.rules import Fusion, fusion_rules
+from deffd_flower.strategy.presets import GRAPH, LEARNING, Preset, strategies
+
+TOO_MANY = 120
+
+
+@strategies.register("flaky")
+def flaky() -> Preset:
+    return Preset("pairs", "flaky", GRAPH | LEARNING, {"gamma": 0.0, "kd-weight": 0.0})
+
+
+@fusion_rules.register("flaky")
+def fail_with_many_samples(fusion: Fusion) -> tuple[nn.Module, dict[str, float]]:
+    kept = distil(fusion)
+    if fusion.samples > TOO_MANY:
+        raise ValueError("too many samples")
+    return kept

@@ -1,0 +1,182 @@
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from deffd_flower.errors import RequestError
+from deffd_flower.results.report import render
+
+HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
+MakeRun = Callable[..., Path]
+
+
+class Page(HTMLParser):
+    """Collects what a page is made of."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.words += [data.strip()] if data.strip() else []
+
+    def values(self, *names: str) -> list[str]:
+        return [value for name, value in self.attributes if name in names]
+
+
+def test_the_page_holds_the_numbers(finished: Path) -> None:
+    page = Page(finished / "report.html")
+    assert "Def-FD on Fashion-MNIST" in page.words
+    headline = [page.words[page.words.index(label) + 1] for label in ("Global", "Local")]
+    assert headline == ["71.2 %", "82.3 %"]
+    assert page.words[page.words.index("Local with prior") + 1] == "86.8 %"
+    assert page.words[page.words.index("Worst tenth") + 1] == "63.5 %"
+    assert "± 3.1 over clients; whole test set" in page.words
+    facts = dict(zip(page.words, page.words[1:], strict=False))
+    assert facts["Global accuracy (%)"] == "71.2 ± 3.1"
+    assert facts["Sent (MB)"] == "2.3"
+    assert facts["Key used (bits)"] == "5,120"
+    assert facts["lr"] == "0.012345"
+    assert "Made with flwr 1.41.0, torch 2.9.0" in page.words
+
+
+def test_the_table_of_clients_has_each_clients_last_values(finished: Path) -> None:
+    words = Page(finished / "report.html").words
+    start = words.index("Test samples") + 1
+    first = ["0", "70.0", "80.0", "85.0", "75.0", "50.0", "480", "120"]
+    second = ["1", "71.0", "81.0", "86.0", "76.0", "–", "480", "120"]
+    assert words[start : start + 16] == first + second
+    assert "Clients after round 4" in words
+
+
+def test_the_page_needs_no_network(finished: Path) -> None:
+    page = Page(finished / "report.html")
+    references = page.values("src", "href", "xlink:href", "srcset", "action", "data", "poster")
+    assert references
+    assert [ref for ref in references if not ref.startswith(("#", "data:"))] == []
+    assert {"script", "link", "iframe", "object", "base"} & set(page.tags) == set()
+    assert re.findall(r"@import|url\((?!#)", page.source) == []
+    assert "default-src 'none'" in page.source
+
+
+def test_ids_of_the_inlined_figures_never_meet_and_every_reference_leads_somewhere(
+    finished: Path,
+) -> None:
+    page = Page(finished / "report.html")
+    ids = page.values("id")
+    assert page.tags.count("svg") == 5
+    assert len(ids) == len(set(ids)) > 100
+    links = [ref[1:] for ref in page.values("href", "xlink:href") if ref.startswith("#")]
+    clips = re.findall(r"url\(#([^)]+)\)", page.source)
+    assert links
+    assert clips
+    assert set(links + clips) <= set(ids)
+
+
+def test_figures_take_the_pages_colours(finished: Path) -> None:
+    drawing = (finished / "figures" / "learning-curves.svg").read_text()
+    assert "#1b1d22" in drawing
+    assert "#ffffff" in drawing
+    page = (finished / "report.html").read_text()
+    body = page[page.index("<main>") :]
+    assert "#1b1d22" not in body
+    assert "#ffffff" not in body
+    assert "currentColor" in body
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_hostile_values_are_shown_as_text(make_run: MakeRun) -> None:
+    page = Page(make_run(strategy=HOSTILE, model=HOSTILE, **{HOSTILE: HOSTILE}) / "report.html")
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    assert page.words.count(HOSTILE) >= 3
+    assert f"{HOSTILE} on Fashion-MNIST" in page.words
+
+
+def test_hostile_cells_and_columns_are_shown_as_text(make_run: MakeRun) -> None:
+    directory = make_run(finish=False)
+    quoted = '"' + HOSTILE.replace('"', '""') + '"'
+    rows = f"round,client,{quoted}\n1,0,{quoted}\n"
+    (directory / "clients.csv").write_text(rows)
+    page = Page(render(directory))
+    assert not {"script", "img"} & set(page.tags)
+    assert HOSTILE in page.words
+
+
+def test_an_interrupted_run_shows_what_was_finished_and_says_so(make_run: MakeRun) -> None:
+    page = Page(render(make_run(rounds=3, finish=False)))
+    notice = "The numbers are those after round 3 of 4."
+    assert any(words.endswith(notice) for words in page.words)
+    assert page.words[page.words.index("Global") + 1] == "66.2 %"
+    assert page.tags.count("svg") == 5
+    assert "Cross-entropy" not in page.words
+
+
+def test_a_finished_run_has_no_such_notice(finished: Path) -> None:
+    assert "has not finished" not in (finished / "report.html").read_text()
+
+
+def test_a_run_stopped_before_its_first_evaluation_still_has_a_page(make_run: MakeRun) -> None:
+    page = Page(render(make_run(rounds=0, finish=False)))
+    assert any("No round has been evaluated." in words for words in page.words)
+    assert page.tags.count("svg") == 1
+    assert page.tags.count("table") == 2
+
+
+def test_missing_columns_and_files_leave_gaps_not_errors(make_run: MakeRun) -> None:
+    directory = make_run(finish=False)
+    (directory / "partition.csv").unlink()
+    (directory / "clients.csv").unlink()
+    (directory / "rounds.csv").write_text("round,global_accuracy\n1,0.4321\n2,\n")
+    page = Page(render(directory))
+    assert page.tags.count("svg") == 1
+    assert page.words.count("Summary") == 1
+    (directory / "rounds.csv").write_text("round,global_accuracy\n1,0.4321\n")
+    page = Page(render(directory))
+    assert page.words[page.words.index("Global") + 1] == "43.2 %"
+    assert "Local" not in page.words[: page.words.index("Figures")]
+
+
+@pytest.mark.parametrize(
+    ("out_dir", "line"),
+    [("", "deffd run config.yaml"), ("runs/x", "deffd run config.yaml 'out-dir=../my run-again'")],
+)
+def test_the_command_to_repeat_the_run_does_not_point_at_this_directory(
+    make_run: MakeRun, out_dir: str, line: str
+) -> None:
+    directory = make_run("my run", rounds=0, finish=False, **{"out-dir": out_dir})
+    assert line in Page(render(directory)).words
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("deffd run gamma=0.03", "deffd run gamma=0.03"),
+        (["deffd", "run", "data-dir=my data"], "deffd run 'data-dir=my data'"),
+    ],
+)
+def test_the_summarys_command_is_shown_ready_to_paste(
+    make_run: MakeRun, command: object, line: str
+) -> None:
+    directory = make_run(rounds=0, finish=False)
+    (directory / "summary.json").write_text(json.dumps({"command": command}))
+    lines = "\n".join(Page(render(directory)).words).splitlines()
+    assert line in lines
+
+
+def test_a_directory_without_a_run_is_a_wrong_request(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"no config\.yaml"):
+        render(tmp_path)
+    assert list(tmp_path.iterdir()) == []
