@@ -4,12 +4,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-import yaml
 from torch import Tensor
 
 from deffd_flower.config import RunConfig
 from deffd_flower.data.datasets import Dataset, load_dataset
-from deffd_flower.data.partition import Indices, PartitionRequest, client_split, partition
+from deffd_flower.data.partition import (
+    Indices,
+    PartitionRequest,
+    client_split,
+    parse_partitioner_options,
+    partition,
+)
 from deffd_flower.errors import RequestError
 from deffd_flower.training import Samples
 
@@ -70,15 +75,9 @@ def _parts(config: RunConfig) -> list[Indices]:
         class_alpha=config.class_alpha,
         samples_per_client=int(config.samples_per_client),
         seed=config.seed,
-        partitioner_options=_options(config.partition_options),
+        partitioner_options=parse_partitioner_options(config.partition_options),
     )
     return partition(config.partition, dataset.train_labels.numpy(), request)
-
-
-def _options(text: str) -> dict[str, int | float | str | bool]:
-    """Read ``a=1 b=true`` with YAML's types."""
-    pairs = (word.partition("=") for word in text.split())
-    return {name.replace("-", "_"): yaml.safe_load(value) for name, _, value in pairs}
 
 
 @lru_cache(maxsize=4)
