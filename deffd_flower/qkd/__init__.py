@@ -1,0 +1,1 @@
+"""Quantum key distribution: the links, the key they give, the network that stores and relays it."""
