@@ -78,6 +78,7 @@ def hello(message: Message, context: Context) -> Message:
             "num-partitions": context.node_config["num-partitions"],
             "train-samples": len(peer.data.train),
             "test-samples": len(peer.data.held_out),
+            "package-bytes": len(peer.package([])),
         }
     )
     if peer.config.share_label_counts:

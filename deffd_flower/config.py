@@ -80,7 +80,28 @@ class RunConfig(BaseModel):
     )
     pairs: CountOrZero = Field(0, description="Q: models sent per round; 0: half the clients")
 
-    suite: str = Field("none", description="how a model is sealed on its way")
+    suite: str = Field("aes", description="how models are sealed: aes, otp, hybrid, pqc, none")
+    min_suite: str = Field("", description="weakest suite a client seals or opens; empty: suite")
+    key_source: Literal["embedded"] = Field("embedded", description="where clients get QKD keys")
+    link: str = Field("lim-metro-10km", description="QKD system on every link: a preset")
+    qkd_network: str = Field("direct", description="direct, kreonet, metro-ring, or a YAML file")
+    on_starved: Literal["wait", "repick", "skip", "degrade"] = Field(
+        "wait", description="what happens to a model for which there is too little key"
+    )
+    max_wait_s: Weight = Field(86_400.0, description="simulated seconds a model waits for key")
+    round_compute_s: Weight = Field(10.0, description="simulated seconds of computing per round")
+    transfer_mbps: Positive = Field(100.0, description="simulated megabits per second of a client")
+    pool_capacity: CountOrZero = Field(0, description="bits a link can store; 0: no limit")
+    key_max_age_s: Weight = Field(0.0, description="simulated seconds until key expires; 0: never")
+    authentication_bits: CountOrZero = Field(256, description="key each QKD block uses itself")
+    head_start_s: Weight = Field(
+        60.0, description="simulated seconds of QKD before the first round"
+    )
+    abort_qber: float = Field(0.11, gt=0, le=0.5, description="a block above is thrown away")
+    eve: str = Field("", description="attacks, such as 'intercept fraction=0.4 rounds=5-'")
+    rekey_messages: Count = Field(1, description="models sealed under one key: aes, hybrid")
+    rekey_bytes: Count = Field(2**36, description="bytes sealed under one key")
+    rekey_seconds: Positive = Field(3600.0, description="simulated seconds a key is used for")
 
     eval_every: Count = Field(1, description="rounds between evaluations; the last is evaluated")
     test_samples: CountOrZero = Field(0, description="global test images per client; 0: all")
@@ -88,6 +109,7 @@ class RunConfig(BaseModel):
         True, description="clients tell the server their label counts, for the partition picture"
     )
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
+    workers: CountOrZero = Field(0, description="processes of deffd run; 0: one for each core")
     message_timeout: Positive = Field(3600.0, description="seconds to wait for a phase's replies")
     out_dir: str = Field("", description="run directory; empty: a new one")
     plugins: str = Field("", description="modules to import first, with strategies of your own")
@@ -109,7 +131,7 @@ class RunConfig(BaseModel):
 FIELDS = {_kebab(name): field for name, field in RunConfig.model_fields.items()}
 DEFAULTS: dict[str, Value] = {key: field.default for key, field in FIELDS.items()}
 FLOWER_SPELLINGS = {"num-server-rounds": "rounds", "num-supernodes": "clients"}
-NOT_YET = ("calibrate", "key-source", "link", "on-starved")
+NOT_YET = ("calibrate",)
 
 
 def parse(request: Mapping[str, object]) -> RunConfig:

@@ -11,17 +11,25 @@ from deffd_flower.config import RunConfig
 from deffd_flower.engine.windowed_grid import WindowedGrid
 from deffd_flower.errors import DeffdError
 from deffd_flower.progress import Progress
+from deffd_flower.qkd.simulation import controller_of
 from deffd_flower.randomness import derived_seed
 from deffd_flower.results.logfile import log_file
 from deffd_flower.results.recorder import Recorder
 from deffd_flower.results.writer import RunWriter
 from deffd_flower.strategy.central import CentralAverage
+from deffd_flower.strategy.dispatch import Dispatcher
 from deffd_flower.strategy.gossip import Gossip
 from deffd_flower.strategy.observer import Observer
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.strategy.roster import Roster, gather
+from deffd_flower.strategy.topology import topology
 
-ENGINES = {"LocalGrid": "in-process", "InMemoryGrid": "ray", "HttpGrid": "superlink"}
+ENGINES = {
+    "LocalGrid": "in-process",
+    "ProcessGrid": "in-process",
+    "InMemoryGrid": "ray",
+    "HttpGrid": "superlink",
+}
 
 
 def federate(
@@ -43,18 +51,26 @@ def federate(
     writer = RunWriter(directory, config.values())
     engine = ENGINES.get(type(grid).__name__, type(grid).__name__)
     with log_file(writer.directory / "run.log"):
-        recorder = Recorder(writer, config, roster, progress, engine)
-        strategy, start = _strategy(config, roster, recorder)
+        dispatcher = _dispatcher(config, roster, writer.directory / "keys.csv")
+        recorder = Recorder(writer, config, roster, dispatcher, progress, engine)
+        strategy, start = _strategy(config, roster, dispatcher, recorder)
         strategy.start(windowed, start, config.rounds, config.message_timeout)
-        return recorder.finish(_digests(windowed, roster, config.message_timeout))
+        digests = _digests(windowed, roster, config.message_timeout)
+        dispatcher.controller.close()
+        return recorder.finish(digests)
+
+
+def _dispatcher(config: RunConfig, roster: Roster, ledger: Path) -> Dispatcher:
+    sizes = {member.partition: member.package_bytes for member in roster}
+    return Dispatcher(config, topology(config), controller_of(config, ledger), sizes)
 
 
 def _strategy(
-    config: RunConfig, roster: Roster, observer: Observer
+    config: RunConfig, roster: Roster, dispatcher: Dispatcher, observer: Observer
 ) -> tuple[Strategy, ArrayRecord]:
     """Return the strategy and what it starts from: nothing, or a central model's weights."""
     if strategies.get(config.strategy)().plan:
-        return Gossip(config, roster, observer), ArrayRecord()
+        return Gossip(config, roster, dispatcher, observer), ArrayRecord()
     return CentralAverage(config, roster, observer), _initial_arrays(config)
 
 

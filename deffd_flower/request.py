@@ -1,14 +1,17 @@
 """Checks that need more than one key, before anything is written or sent."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib import import_module
 
 from deffd_flower.config import DEFAULTS, RunConfig, Value, parse
 from deffd_flower.data.datasets import datasets
 from deffd_flower.errors import RequestError
+from deffd_flower.qkd.simulation import controller_of
+from deffd_flower.strategy.dispatch import suites_in_play
 from deffd_flower.strategy.presets import apply_preset
 from deffd_flower.strategy.topology import topology
+from deffd_flower.transport.suites import suites
 
 
 def resolve(request: Mapping[str, object]) -> RunConfig:
@@ -23,6 +26,7 @@ def resolve(request: Mapping[str, object]) -> RunConfig:
     _import_plugins(config)
     config = apply_preset(config)
     _check_traffic(config)
+    _check_keys(config)
     return _check_data(config)
 
 
@@ -56,6 +60,38 @@ def _check_traffic(config: RunConfig) -> None:
         raise RequestError("fusion-update", "alternating", "teacher=frozen has one model to step")
 
 
+_QKD = (
+    *("link", "qkd-network", "on-starved", "max-wait-s", "eve", "abort-qber"),
+    *("pool-capacity", "key-max-age-s", "authentication-bits", "head-start-s"),
+)
+_REKEY = ("rekey-messages", "rekey-bytes", "rekey-seconds")
+
+
+def _check_keys(config: RunConfig) -> None:
+    suite = suites.get(config.suite)()
+    if config.strategy == "fedavg" and config.suite != "none":
+        advice = "the server of fedavg reads the models; say so with suite=none"
+        raise RequestError("suite", config.suite, advice)
+    if suites.get(config.min_suite or config.suite).strength > suite.strength:
+        advice = f"is stronger than suite={config.suite}"
+        raise RequestError("min-suite", config.min_suite, advice)
+    if config.on_starved == "degrade" and len(suites_in_play(config)) == 1:
+        advice = f"needs a min-suite weaker than suite={config.suite}"
+        raise RequestError("on-starved", "degrade", advice)
+    if not suite.key_bits(1):
+        _refuse_given(config, _QKD, f"suite={config.suite} uses no QKD key; leave it out")
+    if not suite.reuses_keys:
+        _refuse_given(config, _REKEY, f"suite={config.suite} uses no key twice; leave it out")
+    controller_of(config)
+
+
+def _refuse_given(config: RunConfig, keys: Iterable[str], advice: str) -> None:
+    given = config.values()
+    for key in keys:
+        if given[key] != DEFAULTS[key]:
+            raise RequestError(key, given[key], advice)
+
+
 # What each way of partitioning does not read; partitioners of flwr-datasets bring their own.
 _UNREAD = {"classes": ("partition-options",), "iid": ("partition-options", "class-alpha")}
 _UNREAD["iid"] += ("classes-per-client",)
@@ -67,11 +103,8 @@ def _check_data(config: RunConfig) -> RunConfig:
     if config.dataset == "auto":
         raise RequestError("dataset", "auto", "only deffd run can look around; name a data set")
     spec = datasets.get(config.dataset)
-    given = config.values()
-    for key in _UNREAD.get(config.partition, _UNREAD_BY_OTHERS):
-        if given[key] != DEFAULTS[key]:
-            advice = f"partition={config.partition} does not use it; leave it out"
-            raise RequestError(key, given[key], advice)
+    unread = _UNREAD.get(config.partition, _UNREAD_BY_OTHERS)
+    _refuse_given(config, unread, f"partition={config.partition} does not use it; leave it out")
     if config.partition == "classes" and config.classes_per_client > spec.classes:
         advice = f"must be at most {spec.classes}, the classes of {config.dataset}"
         raise RequestError("classes-per-client", config.classes_per_client, advice)

@@ -7,7 +7,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from deffd_flower.errors import DeffdError
+from deffd_flower.errors import DeffdError, RequestError
 from deffd_flower.federation import federate
 from deffd_flower.progress import LineProgress
 from deffd_flower.request import resolve
@@ -24,6 +24,9 @@ def main(grid: Grid, context: Context) -> None:
     """Run one federation; print a line per round and one ``RESULT {json}`` line."""
     try:
         config = resolve(context.run_config)
+        if config.workers:
+            advice = "is for deffd run; flwr run takes client-resources-num-cpus"
+            raise RequestError("workers", config.workers, advice)
         directory = run_directory(config, Path.home() / ".cache" / "deffd-flower" / "runs")
         summary = federate(grid, config, directory, LineProgress())
     except DeffdError as problem:

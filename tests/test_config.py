@@ -66,6 +66,25 @@ def test_a_key_the_strategy_would_ignore_is_refused(strategy: str, key: str, val
         resolve({"strategy": strategy, key: value})
 
 
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        ({"strategy": "fedavg"}, "suite=aes: the server of fedavg reads the models"),
+        ({"suite": "aes", "min-suite": "otp"}, "min-suite=otp: is stronger than suite=aes"),
+        ({"on-starved": "degrade"}, "needs a min-suite weaker than suite=aes"),
+        ({"suite": "none", "link": "gys"}, "link=gys: suite=none uses no QKD key"),
+        ({"suite": "otp", "rekey-messages": 2}, "suite=otp uses no key twice"),
+        ({"link": "no-such-link"}, "link=no-such-link: must be one of"),
+        ({"qkd-network": "mesh"}, "qkd-network=mesh: must be one of"),
+        ({"eve": "listen hard"}, "attack=listen: must be one of"),
+        ({"suite": "rot13"}, "suite=rot13: must be one of"),
+    ],
+)
+def test_keys_of_the_transport_must_fit_together(request_: dict[str, object], told: str) -> None:
+    with pytest.raises(RequestError, match=told):
+        resolve(request_)
+
+
 def test_a_key_the_partition_would_ignore_is_refused() -> None:
     with pytest.raises(RequestError, match="partition=iid does not use it"):
         resolve({"partition": "iid", "class-alpha": 0.1})

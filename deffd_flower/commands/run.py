@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from deffd_flower.config import RunConfig
 from deffd_flower.data.client import client_data
 from deffd_flower.data.datasets import resolve_auto
 from deffd_flower.engine.local_grid import LocalGrid
+from deffd_flower.engine.process_grid import ProcessGrid, usable_cores
 from deffd_flower.errors import DeffdError
 from deffd_flower.federation import federate
 from deffd_flower.peer import Peer
@@ -54,12 +56,23 @@ def _with_dataset(request: dict[str, object], console: Console) -> dict[str, obj
 def _run(config: RunConfig, directory: Path, console: Console) -> dict[str, object]:
     for handler in logging.getLogger("flwr").handlers:
         handler.setLevel(logging.ERROR)
-    grid = LocalGrid(client_app, config.clients, config.values())
     try:
-        with LiveProgress(console) as progress:
+        # Workers before the progress bar, whose thread a fork would not take along.
+        with _grid(config) as grid, LiveProgress(console) as progress:
             return federate(grid, config, directory, progress)
     except KeyboardInterrupt:
         console.print(f"interrupted; what was finished is in {directory}", soft_wrap=True)
         raise
     except DeffdError as problem:
         raise DeffdError(f"{problem}. The log is {directory / 'run.log'}") from problem
+    except Exception as problem:
+        reason = f"{type(problem).__name__}: {problem}"
+        raise DeffdError(f"{reason}. The log is {directory / 'run.log'}") from problem
+
+
+def _grid(config: RunConfig) -> AbstractContextManager[LocalGrid]:
+    """Return the engine: worker processes, or this process where one worker has to do."""
+    workers = min(config.workers or usable_cores(), config.clients)
+    if workers == 1:
+        return nullcontext(LocalGrid(client_app, config.clients, config.values()))
+    return ProcessGrid(client_app, config.clients, config.values(), workers)

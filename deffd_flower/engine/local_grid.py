@@ -5,6 +5,7 @@ Uses two of Flower's non-public names: `Run`, which every grid has, and `TaskIde
 """
 
 import pickle
+import secrets
 from collections.abc import Iterable, Mapping
 from uuid import uuid4
 
@@ -18,8 +19,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from deffd_flower.config import Value
 from deffd_flower.randomness import derived_seed
 
-_RUN_ID = 1
-_APP_RAISED = 2
+APP_RAISED = 2
 
 
 class LocalGrid(Grid):
@@ -45,17 +45,18 @@ class LocalGrid(Grid):
     ) -> None:
         self._app = client_app
         self._isolate = isolate
-        self._run = Run.create_empty(_RUN_ID)
+        # As on Flower's engines no two runs share an id, because keys are bound to it.
+        self._run = Run.create_empty(secrets.randbits(63))
         self._pending: dict[str, Message] = {}
         self.contexts: dict[int, Context] = {}
         for partition in range(nodes):
-            node_id = derived_seed(_RUN_ID, "node-id", partition)
+            node_id = derived_seed(self._run.run_id, "node-id", partition)
             node_config: dict[str, Value] = {"partition-id": partition, "num-partitions": nodes}
             self.contexts[node_id] = Context(
-                _RUN_ID, node_id, node_config, RecordDict(), dict(run_config)
+                self._run.run_id, node_id, node_config, RecordDict(), dict(run_config)
             )
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = (
-            _RUN_ID,
+            self._run.run_id,
             SUPERLINK_NODE_ID,
             0,
         )
@@ -109,29 +110,36 @@ class LocalGrid(Grid):
         for message in messages:
             yield from self.pull_messages(self.push_messages([message]))
 
-    def _deliver(self, message: Message) -> Message:
+    def _draft(self, message: Message) -> Context:
+        """Return a copy of the receiver's context, for the app to change."""
         context = self.contexts[message.metadata.dst_node_id]
-        draft = Context(
+        return Context(
             context.run_id,
             context.node_id,
             dict(context.node_config),
             RecordDict(dict(context.state)),
             dict(context.run_config),
         )
+
+    def _deliver(self, message: Message) -> Message:
+        letter = (message, self._draft(message))
+        answer: tuple[Message, RecordDict]
         try:
-            reply, draft = self._call(message, draft)
+            if self._isolate:
+                answer = called(self._app, *pickle.loads(pickle.dumps(letter)))
+                answer = pickle.loads(pickle.dumps(answer))
+            else:
+                answer = called(self._app, *letter)
         except Exception as problem:
-            return Message(Error(_APP_RAISED, repr(problem)), reply_to=message)
-        context.state = draft.state
+            return Message(Error(APP_RAISED, repr(problem)), reply_to=message)
+        reply, self.contexts[message.metadata.dst_node_id].state = answer
         return reply
 
-    def _call(self, message: Message, draft: Context) -> tuple[Message, Context]:
-        if not self._isolate:
-            return self._app(message, draft), draft
-        message, draft = pickle.loads(pickle.dumps((message, draft)))
-        reply = self._app(message, draft)
-        copies: tuple[Message, Context] = pickle.loads(pickle.dumps((reply, draft)))
-        return copies
+
+def called(app: ClientApp, message: Message, context: Context) -> tuple[Message, RecordDict]:
+    """Call an app; return its reply and the state it leaves."""
+    reply = app(message, context)
+    return reply, context.state
 
 
 def run_local(
@@ -143,4 +151,6 @@ def run_local(
 ) -> None:
     """Run any ServerApp with any ClientApp on a `LocalGrid`."""
     grid = LocalGrid(client_app, nodes, run_config, isolate)
-    server_app(grid, Context(_RUN_ID, SUPERLINK_NODE_ID, {}, RecordDict(), dict(run_config)))
+    server_app(
+        grid, Context(grid.run.run_id, SUPERLINK_NODE_ID, {}, RecordDict(), dict(run_config))
+    )

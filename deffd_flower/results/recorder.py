@@ -15,6 +15,7 @@ from deffd_flower import __version__
 from deffd_flower.config import RunConfig
 from deffd_flower.progress import Progress
 from deffd_flower.results.writer import RunWriter
+from deffd_flower.strategy.dispatch import Dispatcher
 from deffd_flower.strategy.observer import Metrics, Observer
 from deffd_flower.strategy.plans import Transfer
 from deffd_flower.strategy.roster import Roster
@@ -39,6 +40,7 @@ class Recorder(Observer):
         writer: The run directory.
         config: The run's keys.
         roster: The clients.
+        dispatcher: Knows what key has been used.
         progress: Shows how far the run is.
         engine: Name of the engine it runs on.
     """
@@ -48,12 +50,14 @@ class Recorder(Observer):
         writer: RunWriter,
         config: RunConfig,
         roster: Roster,
+        dispatcher: Dispatcher,
         progress: Progress,
         engine: str,
     ) -> None:
         self._writer = writer
         self._config = config
         self._roster = roster
+        self._dispatcher = dispatcher
         self._progress = progress
         self._engine = engine
         self._started = time.monotonic()
@@ -88,6 +92,10 @@ class Recorder(Observer):
         self._models_sent += models
         self._bytes_sent += sealed_bytes
 
+    def round_sent(self, server_round: int) -> None:
+        """Write what every link holds after the round."""
+        self._writer.pool_rows(pool_rows(server_round, self._dispatcher))
+
     def trained(self, server_round: int, partition: int, metrics: Metrics) -> None:
         """Remember the mean losses until the round is evaluated."""
         self._note(metrics)
@@ -121,7 +129,7 @@ class Recorder(Observer):
             "rounds": config.rounds,
             **self._last_row,
             **self._totals(),
-            "sealed_failures": self._sealed_failures,
+            **self._security(),
             "state_sha256": hashlib.sha256("".join(digests).encode()).hexdigest(),
             "engine": self._engine,
             "versions": versions(),
@@ -150,11 +158,66 @@ class Recorder(Observer):
         return {
             "models_sent": round(self._models_sent, 6),
             "bytes_sent": self._bytes_sent,
-            "key_bits": 0,
+            **self._dispatcher.totals(),
             "failures": self._failures,
+            "sealed_failures": self._sealed_failures,
             "wall_s": round(time.monotonic() - self._started, 3),
             "compute_s": round(self._compute_s, 3),
         }
+
+    def _security(self) -> dict[str, object]:
+        config, dispatcher = self._config, self._dispatcher
+        tally = dispatcher.controller.tally
+        return {
+            "suite": config.suite,
+            "min_suite": config.min_suite or config.suite,
+            "key_source": config.key_source,
+            "qkd_network": config.qkd_network,
+            "link": config.link,
+            "eve": config.eve,
+            "bytes_by_suite": dict(dispatcher.bytes_by_suite),
+            "models_by_suite": dict(dispatcher.models_by_suite),
+            "key_bits_per_model": tally.key_bits / self._models_sent if self._models_sent else 0,
+            "relayed": tally.relayed,
+            "compromised": tally.compromised,
+            "exposed_nodes": sorted(dispatcher.exposed),
+        }
+
+
+LINKS_SHOWN = 100
+
+
+def pool_rows(server_round: int, dispatcher: Dispatcher) -> list[dict[str, float | str]]:
+    """Return a row for each link, where they are not too many to show, and one for all."""
+    levels = dispatcher.levels()
+    if not levels:
+        return []
+    time_s = round(dispatcher.controller.now, 6)
+    starved = dispatcher.counts["starved"]
+
+    def row(
+        link: str, stored: int, available: int, qber: float, aborted: int
+    ) -> dict[str, float | str]:
+        head: dict[str, float | str] = {"round": server_round, "time_s": time_s, "link": link}
+        return {
+            **head,
+            "stored": stored,
+            "available": available,
+            "qber": round(qber, 6),
+            "aborted": aborted,
+            "starved": starved,
+        }
+
+    rows = [row(link, *level) for link, level in sorted(levels.items())]
+    every = levels.values()
+    total = row(
+        "all",
+        sum(level.stored for level in every),
+        sum(level.available for level in every),
+        fmean(level.qber for level in every),
+        sum(level.aborted for level in every),
+    )
+    return [*(rows if len(rows) <= LINKS_SHOWN else []), total]
 
 
 def accuracies(clients: Sequence[Metrics]) -> dict[str, float]:

@@ -65,6 +65,10 @@ class RunWriter:
         """
         self._append("clients.csv", rows)
 
+    def pool_rows(self, rows: Sequence[Mapping[str, float | str]]) -> None:
+        """Append one round's key pools to ``pools.csv``: a row per link, and one for ``all``."""
+        self._append("pools.csv", rows)
+
     def partition(self, counts: Sequence[Sequence[int]]) -> None:
         """Write ``partition.csv``.
 

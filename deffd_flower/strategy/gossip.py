@@ -8,7 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 
 from flwr.app import (
     Array,
@@ -23,10 +23,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from deffd_flower.config import RunConfig
+from deffd_flower.strategy.dispatch import Consignment, Dispatcher
 from deffd_flower.strategy.evaluation import Phase, collect_evaluations, numbers
 from deffd_flower.strategy.observer import Observer
 from deffd_flower.strategy.orders import Orders, Parcel
-from deffd_flower.strategy.plans import RoundPlan, Transfer, plans
+from deffd_flower.strategy.plans import RoundPlan, plans
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.strategy.roster import Roster
 from deffd_flower.strategy.topology import topology
@@ -49,18 +50,22 @@ class Gossip(Strategy):
     Args:
         config: The run's keys; its strategy names the pairing plan.
         roster: The clients.
+        dispatcher: Finds key for what is sent.
         observer: Hears of everything that happens.
     """
 
-    def __init__(self, config: RunConfig, roster: Roster, observer: Observer) -> None:
+    def __init__(
+        self, config: RunConfig, roster: Roster, dispatcher: Dispatcher, observer: Observer
+    ) -> None:
         self.config = config
         self.roster = roster
+        self.dispatcher = dispatcher
         self.observer = observer
         self._plan_round = plans.get(strategies.get(config.strategy)().plan)
         self._graph = topology(config)
         self._mailbox: defaultdict[int, list[Mail]] = defaultdict(list)
         self._plan = RoundPlan([], [])
-        self._outgoing: dict[int, list[Transfer]] = {}
+        self._outgoing: dict[int, list[Consignment]] = {}
         self._phase: Phase
 
     def configure_train(
@@ -68,9 +73,9 @@ class Gossip(Strategy):
     ) -> Iterable[Message]:
         """Draw the round's pairs; write to those that train, send, or have mail waiting."""
         self._plan = self._plan_round(self.config, self._graph, server_round)
+        consigned = self.dispatcher.begin_round(server_round, self._plan)
         self._outgoing = {
-            sender: list(transfers)
-            for sender, transfers in groupby(self._plan.transfers, key=lambda t: t.sender)
+            sender: list(own) for sender, own in groupby(consigned, key=lambda c: c.transfer.sender)
         }
         mail = self._take_mail()
         chosen = sorted({*self._plan.trainers, *self._outgoing, *mail})
@@ -85,11 +90,13 @@ class Gossip(Strategy):
         for partition, reply in self._phase.good(replies):
             self.observer.trained(server_round, partition, numbers(reply))
             sealed = reply.content.array_records.get("outbox", ArrayRecord())
-            transfers = self._outgoing.get(partition, [])
-            for transfer, array in zip(transfers, sealed.values(), strict=True):
-                self._mailbox[transfer.receiver].append(Mail(server_round, partition, array))
-                share = len(transfer.segments) / self.config.segments or 1.0
-                self.observer.sent(transfer, len(array.data), share)
+            consigned = self._outgoing.pop(partition, [])
+            for consignment, array in zip(consigned, sealed.values(), strict=True):
+                self._post(server_round, consignment, array)
+        for consignment in chain.from_iterable(self._outgoing.values()):
+            self.dispatcher.lost(consignment)
+        self.dispatcher.end_round()
+        self.observer.round_sent(server_round)
         return None, None
 
     def configure_evaluate(
@@ -118,6 +125,14 @@ class Gossip(Strategy):
             self.config.topology,
         )
 
+    def _post(self, server_round: int, consignment: Consignment, sealed: Array) -> None:
+        transfer = consignment.transfer
+        mail = Mail(server_round, transfer.sender, sealed)
+        self._mailbox[transfer.receiver].append(mail)
+        share = len(transfer.segments) / self.config.segments or 1.0
+        self.dispatcher.sent(consignment, sealed.data, share)
+        self.observer.sent(transfer, len(sealed.data), share)
+
     def _begin(self, server_round: int, name: str, chosen: Iterable[int]) -> None:
         self._phase = Phase(server_round, name, chosen, self.roster, self.observer)
 
@@ -133,14 +148,26 @@ class Gossip(Strategy):
     def _train_message(
         self, server_round: int, partition: int, mail: list[Mail], config: ConfigRecord
     ) -> Message:
-        transfers = self._outgoing.get(partition, [])
         orders = Orders(
             server_round,
             mail_round=_round_of(mail),
             trains=partition in self._plan.trainers,
-            outbox=tuple(Parcel(transfer.receiver, transfer.segments) for transfer in transfers),
+            clock=self.dispatcher.controller.now,
+            outbox=tuple(self._parcel(each) for each in self._outgoing.get(partition, [])),
         )
         return self._message(partition, MessageType.TRAIN, orders, mail, config)
+
+    def _parcel(self, consignment: Consignment) -> Parcel:
+        transfer = consignment.transfer
+        receiver = self.roster.members[transfer.receiver]
+        return Parcel(
+            receiver=transfer.receiver,
+            suite=consignment.suite,
+            segments=transfer.segments,
+            references=consignment.references,
+            kem_public=receiver.kem_public,
+            kem_proof=receiver.kem_proof,
+        )
 
     def _evaluate_message(
         self, server_round: int, partition: int, mail: list[Mail], config: ConfigRecord

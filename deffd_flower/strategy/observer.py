@@ -22,6 +22,9 @@ class Observer:
     def sent(self, transfer: Transfer, sealed_bytes: int, models: float) -> None:
         """A sealed model, or a part of one, has left its sender."""
 
+    def round_sent(self, server_round: int) -> None:
+        """All models of a round are in the mailboxes, and simulated time has passed."""
+
     def trained(self, server_round: int, partition: int, metrics: Metrics) -> None:
         """A client has fused or trained, with these mean losses."""
 

@@ -1,10 +1,13 @@
 """What the server tells a client beside its mail: the ``config`` record of a message."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import ConfigRecord
+
+from deffd_flower.transport.references import KeyReference, pack_references, read_references
+from deffd_flower.transport.wire import Reader
 
 
 @dataclass(frozen=True)
@@ -13,11 +16,19 @@ class Parcel:
 
     Attributes:
         receiver: Partition id of the peer to write to.
+        suite: Name of the suite to seal with.
         segments: Segments of the model to send; empty for all of it.
+        references: Key that the network's controller has set aside for it.
+        kem_public: The receiver's ML-KEM public key, for suites that use one.
+        kem_proof: Proof that it is the receiver's.
     """
 
     receiver: int
+    suite: str
     segments: tuple[int, ...] = ()
+    references: tuple[KeyReference, ...] = ()
+    kem_public: bytes = b""
+    kem_proof: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -28,12 +39,14 @@ class Orders:
         server_round: The round.
         mail_round: The round in which the mail in the inbox was sent; 0 without mail.
         trains: Whether to train for the local epochs.
+        clock: Simulated seconds, by which keys grow old.
         outbox: What to hand out, in this order.
     """
 
     server_round: int
     mail_round: int = 0
     trains: bool = False
+    clock: float = 0.0
     outbox: tuple[Parcel, ...] = ()
 
     def record(self, more: Mapping[str, Any]) -> ConfigRecord:
@@ -42,22 +55,50 @@ class Orders:
             "server-round": self.server_round,
             "mail-round": self.mail_round,
             "trains": self.trains,
+            "clock": self.clock,
             "outbox-peers": [parcel.receiver for parcel in self.outbox],
+            "outbox-suites": [parcel.suite for parcel in self.outbox],
             "outbox-segments": [" ".join(map(str, parcel.segments)) for parcel in self.outbox],
+            "outbox-keys": [pack_references(parcel.references) for parcel in self.outbox],
+            "outbox-kem-keys": [parcel.kem_public for parcel in self.outbox],
+            "outbox-kem-proofs": [parcel.kem_proof for parcel in self.outbox],
         }
         return ConfigRecord({**more, **own})
 
     @classmethod
     def read(cls, record: Mapping[str, Any]) -> "Orders":
-        """Return the orders in a record; a central strategy's hold no more than the round."""
-        receivers: Sequence[int] = record.get("outbox-peers", [])
-        segments: Sequence[str] = record.get("outbox-segments", [])
+        """Return the orders in a record; a central strategy's hold no more than the round.
+
+        Raises:
+            EnvelopeError: The key references are none.
+        """
         return cls(
             server_round=int(record["server-round"]),
             mail_round=int(record.get("mail-round", 0)),
             trains=bool(record.get("trains", False)),
-            outbox=tuple(
-                Parcel(int(receiver), tuple(int(number) for number in numbers.split()))
-                for receiver, numbers in zip(receivers, segments, strict=True)
-            ),
+            clock=float(record.get("clock", 0.0)),
+            outbox=tuple(_parcels(record)) if "outbox-peers" in record else (),
         )
+
+
+def _parcels(record: Mapping[str, Any]) -> list[Parcel]:
+    columns = ("peers", "suites", "segments", "keys", "kem-keys", "kem-proofs")
+    rows = zip(*(record[f"outbox-{name}"] for name in columns), strict=True)
+    return [
+        Parcel(
+            receiver=int(peer),
+            suite=str(suite),
+            segments=tuple(int(number) for number in segments.split()),
+            references=_references(keys),
+            kem_public=kem_public,
+            kem_proof=kem_proof,
+        )
+        for peer, suite, segments, keys, kem_public, kem_proof in rows
+    ]
+
+
+def _references(packed: bytes) -> tuple[KeyReference, ...]:
+    reader = Reader(packed)
+    references = read_references(reader)
+    reader.finish()
+    return references

@@ -22,14 +22,20 @@ class Member:
         partition: Its own number, 0..clients-1.
         train_samples: Samples it trains on.
         test_samples: Samples it holds out.
+        package_bytes: Size of its whole model as it is sealed.
         label_counts: Training samples per class; ``None`` when it keeps that to itself.
+        kem_public: Its ML-KEM public key.
+        kem_proof: Proof for its peers that the key is its own.
     """
 
     node_id: int
     partition: int
     train_samples: int
     test_samples: int
+    package_bytes: int
     label_counts: list[int] | None
+    kem_public: bytes
+    kem_proof: bytes
 
 
 class Roster:
@@ -69,11 +75,12 @@ def gather(grid: Grid, clients: int, timeout: float) -> Roster:
     """
     deadline = time.monotonic() + timeout
     first = next(iter(_connected(grid, 1, deadline)))
-    expected = int(_ask(grid, [first], timeout)[0][1]["num-partitions"])
+    about = _ask(grid, [first], timeout)[0].content.config_records["about"]
+    expected = about["num-partitions"]
     if expected != clients:
         raise DeffdError(_wrong_number(clients, expected))
     answers = _ask(grid, _connected(grid, clients, deadline), timeout)
-    roster = Roster(_member(node_id, about) for node_id, about in answers)
+    roster = Roster(_member(answer) for answer in answers)
     claimed = [member.partition for member in roster]
     if claimed != list(range(clients)):
         raise DeffdError(
@@ -83,7 +90,7 @@ def gather(grid: Grid, clients: int, timeout: float) -> Roster:
     return roster
 
 
-def _wrong_number(clients: int, connected: int) -> str:
+def _wrong_number(clients: int, connected: object) -> str:
     return (
         f"clients={clients}, but the federation has {connected} SuperNodes: add"
         f' --federation-config "num-supernodes={clients} client-resources-num-cpus=1"'
@@ -99,7 +106,7 @@ def _connected(grid: Grid, wanted: int, deadline: float) -> list[int]:
     return node_ids
 
 
-def _ask(grid: Grid, node_ids: list[int], timeout: float) -> list[tuple[int, Mapping[str, Any]]]:
+def _ask(grid: Grid, node_ids: list[int], timeout: float) -> list[Message]:
     greetings = [Message(RecordDict(), node_id, "query.hello") for node_id in node_ids]
     replies = list(grid.send_and_receive(greetings, timeout=timeout))
     for reply in replies:
@@ -107,15 +114,20 @@ def _ask(grid: Grid, node_ids: list[int], timeout: float) -> list[tuple[int, Map
             raise DeffdError(reply.error.reason or "a client failed without a reason")
     if len(replies) < len(node_ids):
         raise DeffdError(f"only {len(replies)} of {len(node_ids)} clients answered in time")
-    return [(r.metadata.src_node_id, r.content.config_records["about"]) for r in replies]
+    return replies
 
 
-def _member(node_id: int, about: Mapping[str, Any]) -> Member:
+def _member(answer: Message) -> Member:
+    about: Mapping[str, Any] = answer.content.config_records["about"]
+    transport: Mapping[str, Any] = answer.content.config_records["transport"]
     counts = about.get("label-counts")
     return Member(
-        node_id=node_id,
+        node_id=answer.metadata.src_node_id,
         partition=int(about["partition-id"]),
         train_samples=int(about["train-samples"]),
         test_samples=int(about["test-samples"]),
+        package_bytes=int(about["package-bytes"]),
         label_counts=None if counts is None else [int(count) for count in counts],
+        kem_public=transport["kem-public"],
+        kem_proof=transport["kem-proof"],
     )

@@ -19,8 +19,8 @@ def transport_mod(message: Message, context: Context, call_next: ClientAppCallab
     """Stand between Flower and the app.
 
     In the message, ``inbox`` (sealed) becomes ``received`` (plain). In the reply, ``outgoing``
-    (plain, in the order of ``outbox-peers``) becomes ``outbox`` (sealed); it is taken out even
-    when nothing can be sealed, so that no plaintext leaves the node.
+    (plain, in the outbox's order) becomes ``outbox`` (sealed); it is taken out even when nothing
+    can be sealed, so that no plaintext leaves the node.
     """
     desk = Desk(context)
     before = dict(context.state)
@@ -28,6 +28,8 @@ def transport_mod(message: Message, context: Context, call_next: ClientAppCallab
         _open_inbox(message, desk)
         reply = call_next(message, context)
         if reply.has_content():
+            if message.metadata.message_type == "query.hello":
+                reply.content["transport"] = desk.introduce()
             _seal_outbox(message, reply, desk)
             desk.save(context)
         return reply
@@ -54,7 +56,7 @@ def _seal_outbox(message: Message, reply: Message, desk: Desk) -> None:
     del reply.content["outgoing"]
     orders = _orders(message)
     sealed = [
-        desk.seal(array.data, parcel.receiver, orders.server_round)
+        desk.seal(array.data, parcel, orders.server_round, orders.clock)
         for array, parcel in zip(outgoing.values(), orders.outbox, strict=True)
     ]
     reply.content["outbox"] = _arrays(sealed, SEALED)

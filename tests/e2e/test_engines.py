@@ -20,7 +20,9 @@ QUICK: dict[str, object] = {"dataset": "digits", "clients": 4, "rounds": 2, "loc
 
 
 def run_in_process(directory: Path, isolate: bool = False, **keys: Any) -> dict[str, Any]:
-    config = resolve({**QUICK, **{key.replace("_", "-"): value for key, value in keys.items()}})
+    central = {"suite": "none"} if keys.get("strategy") == "fedavg" else {}
+    given = {key.replace("_", "-"): value for key, value in keys.items()}
+    config = resolve({**QUICK, **central, **given})
     grid = LocalGrid(client_app, config.clients, config.values(), isolate)
     return federate(grid, config, directory, LineProgress())
 
@@ -88,6 +90,7 @@ def test_flwr_run_gives_the_weights_of_deffd_run(
         4,
         *(f"{key}={value!r}" for key, value in QUICK.items()),
         f"strategy='{strategy}'",
+        f"suite='{'none' if strategy == 'fedavg' else 'aes'}'",
         f"out-dir='{theirs}'",
     )
     assert done.code == 0, done.out + done.err

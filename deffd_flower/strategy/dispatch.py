@@ -1,0 +1,273 @@
+"""Key for every model before it is sent, and what happens to a model when there is too little.
+
+The server plays the QKD network's controller here: it counts key and sets it aside, and never
+sees a bit of it. ``on-starved`` decides for a model that finds too little:
+
+* ``wait``: simulated time passes until there is enough, at most ``max-wait-s``;
+* ``repick``: another neighbour with key gets the model (combo: another sender has the segments);
+* ``degrade``: the strongest suite that there is key for, not below ``min-suite``;
+* ``skip``, and whatever else failed: the model is not sent. Never plaintext.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from deffd_flower.config import RunConfig
+from deffd_flower.qkd.controller import QkdnController
+from deffd_flower.qkd.grant import Grant, Level
+from deffd_flower.randomness import numpy_generator
+from deffd_flower.strategy.plans import RoundPlan, Transfer
+from deffd_flower.strategy.topology import Graph
+from deffd_flower.transport.envelope import parse
+from deffd_flower.transport.references import KeyReference
+from deffd_flower.transport.refusal import EnvelopeError
+from deffd_flower.transport.rekeying import RekeyPolicy
+from deffd_flower.transport.suite import Suite
+from deffd_flower.transport.suites import suites
+
+_SEGMENT_OVERHEAD = 128
+
+
+@dataclass(frozen=True)
+class Consignment:
+    """A transfer with what it needs to be sealed.
+
+    Attributes:
+        transfer: Who sends what to whom.
+        suite: Name of the suite that seals it.
+        grant: Key set aside; ``None`` when the sender goes on with the key it has.
+    """
+
+    transfer: Transfer
+    suite: str
+    grant: Grant | None
+
+    @property
+    def references(self) -> tuple[KeyReference, ...]:
+        """What the key is called."""
+        return self.grant.references if self.grant else ()
+
+
+def suites_in_play(config: RunConfig) -> list[str]:
+    """Return the names of the suites a run may seal with, strongest first."""
+    best = suites.get(config.suite).strength
+    least = suites.get(config.min_suite or config.suite).strength
+    names = [name for name in suites.names() if least <= suites.get(name).strength <= best]
+    if config.on_starved != "degrade":
+        return [config.suite]
+    return sorted(names, key=lambda name: suites.get(name).strength, reverse=True)
+
+
+class Dispatcher:
+    """Finds key for the transfers of each round, and lets simulated time pass.
+
+    Args:
+        config: The run's keys.
+        graph: Who may write to whom; ``None`` for everybody to everybody.
+        controller: Counts the network's key.
+        package_bytes: Size of a client's whole model as it is sealed, by partition id.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        graph: "Graph | None",
+        controller: QkdnController,
+        package_bytes: Mapping[int, int],
+    ) -> None:
+        self.controller = controller
+        self.counts: Counter[str] = Counter()
+        self.bytes_by_suite: Counter[str] = Counter()
+        self.models_by_suite: dict[str, float] = defaultdict(float)
+        self.exposed: set[str] = set()
+        self._config = config
+        self._graph = graph
+        self._package_bytes = package_bytes
+        self._policy = RekeyPolicy(config.rekey_messages, config.rekey_bytes, config.rekey_seconds)
+        self._in_use: dict[tuple[int, int], _Use] = {}
+        self._largest = 0
+
+    def begin_round(self, server_round: int, plan: RoundPlan) -> list[Consignment]:
+        """Return what can be sent in this round, ordered by sender, then receiver."""
+        self.controller.begin_round(server_round)
+        self._largest = 0
+        consigned: list[Consignment] = []
+        for transfer in plan.transfers:
+            found = self._consign(transfer, plan, consigned, server_round)
+            if found:
+                consigned.append(found)
+            else:
+                self.counts["skipped"] += 1
+        return sorted(consigned, key=lambda c: (c.transfer.sender, c.transfer.receiver))
+
+    def sent(self, consignment: Consignment, blob: bytes, models: float) -> None:
+        """Settle the key of a model that came in sealed; what it did not need is burnt."""
+        self._largest = max(self._largest, len(blob))
+        self.bytes_by_suite[consignment.suite] += len(blob)
+        self.models_by_suite[consignment.suite] += models
+        if consignment.grant:
+            self.exposed |= consignment.grant.exposed
+            self.controller.settle(consignment.grant, _used_bits(consignment.grant, blob))
+
+    def lost(self, consignment: Consignment) -> None:
+        """Burn the key of a model that never came."""
+        pair = consignment.transfer.sender, consignment.transfer.receiver
+        self._in_use.pop(pair, None)
+        if consignment.grant:
+            self.controller.abandon(consignment.grant)
+
+    def end_round(self) -> None:
+        """Let the round's computing and its largest transfer take their simulated time."""
+        transfer_s = 8 * self._largest / (1e6 * self._config.transfer_mbps)
+        self.controller.advance(self._config.round_compute_s + transfer_s)
+
+    def totals(self) -> dict[str, float]:
+        """Return the counts so far, as they stand in rounds.csv."""
+        tally = self.controller.tally
+        return {
+            "key_bits": tally.key_bits,
+            "sim_time_s": round(self.controller.now, 6),
+            "starved": self.counts["starved"],
+            "waits": self.counts["waits"],
+            "waited_s": round(tally.waited_s, 6),
+            "repicked": self.counts["repicked"],
+            "degraded": self.counts["degraded"],
+            "skipped": self.counts["skipped"],
+        }
+
+    def levels(self) -> dict[str, Level]:
+        """Return the links' key."""
+        return self.controller.levels()
+
+    def _consign(
+        self,
+        transfer: Transfer,
+        plan: RoundPlan,
+        consigned: Sequence[Consignment],
+        server_round: int,
+    ) -> Consignment | None:
+        suite = suites.get(self._config.suite)()
+        if self._goes_on_with_its_key(transfer, suite):
+            return Consignment(transfer, self._config.suite, None)
+        found = self._grant(transfer, self._config.suite)
+        if found:
+            return found
+        self.counts["starved"] += 1
+        if self._config.on_starved == "wait":
+            return self._wait(transfer)
+        if self._config.on_starved == "repick":
+            return self._repick(transfer, plan, consigned, server_round)
+        if self._config.on_starved == "degrade":
+            return self._degrade(transfer)
+        return None
+
+    def _grant(self, transfer: Transfer, suite: str, wait_s: float = 0.0) -> Consignment | None:
+        bits = self._bits(transfer, suites.get(suite)())
+        grant = self.controller.grant(transfer.sender, transfer.receiver, bits, suite, wait_s)
+        if grant is None:
+            return None
+        if self._policy.messages > 1 and suites.get(suite).reuses_keys:
+            use = _Use(1, self._bytes(transfer), self.controller.now)
+            self._in_use[transfer.sender, transfer.receiver] = use
+        return Consignment(transfer, suite, grant)
+
+    def _wait(self, transfer: Transfer) -> Consignment | None:
+        bits = self._bits(transfer, suites.get(self._config.suite)())
+        seconds = self.controller.seconds_until(transfer.sender, transfer.receiver, bits)
+        if not seconds <= self._config.max_wait_s or math.isinf(seconds):
+            return None
+        self.controller.advance(seconds)
+        found = self._grant(transfer, self._config.suite, seconds)
+        self.counts["waits"] += found is not None
+        return found
+
+    def _repick(
+        self,
+        transfer: Transfer,
+        plan: RoundPlan,
+        consigned: Sequence[Consignment],
+        server_round: int,
+    ) -> Consignment | None:
+        others = list(self._alternatives(transfer, plan, consigned))
+        keys = (server_round, transfer.sender, transfer.receiver)
+        order = numpy_generator(self._config.seed, "repick", *keys).permutation(len(others))
+        for index in order:
+            found = self._grant(others[index], self._config.suite)
+            if found:
+                self.counts["repicked"] += 1
+                return found
+        return None
+
+    def _alternatives(
+        self, transfer: Transfer, plan: RoundPlan, consigned: Sequence[Consignment]
+    ) -> Iterator[Transfer]:
+        """Yield the same parcel to other free receivers, or from other senders of segments."""
+        if transfer.segments:
+            for sender in plan.trainers:
+                if sender != transfer.sender and self._joined(sender, transfer.receiver):
+                    yield replace(transfer, sender=sender)
+            return
+        taken = {*plan.trainers, *(planned.receiver for planned in plan.transfers)}
+        taken |= {other.transfer.receiver for other in consigned}
+        for receiver in range(self._config.clients):
+            if receiver not in taken and self._joined(transfer.sender, receiver):
+                yield replace(transfer, receiver=receiver)
+
+    def _degrade(self, transfer: Transfer) -> Consignment | None:
+        for suite in suites_in_play(self._config)[1:]:
+            found = self._grant(transfer, suite)
+            if found:
+                self.counts["degraded"] += 1
+                return found
+        return None
+
+    def _joined(self, one: int, other: int) -> bool:
+        return self._graph is None or self._graph.has_edge(one, other)
+
+    def _bits(self, transfer: Transfer, suite: Suite) -> int:
+        return suite.key_bits(self._bytes(transfer))
+
+    def _bytes(self, transfer: Transfer) -> int:
+        """Return the size of a parcel: exact for a whole model, at most that for segments."""
+        whole, count = self._package_bytes[transfer.sender], len(transfer.segments)
+        share = math.ceil(whole / self._config.segments) + _SEGMENT_OVERHEAD
+        return min(whole, count * share) if count else whole
+
+    def _goes_on_with_its_key(self, transfer: Transfer, suite: Suite) -> bool:
+        """Follow the sender's own key schedule, which takes the same decision."""
+        use = self._in_use.get((transfer.sender, transfer.receiver))
+        if use is None or not suite.reuses_keys:
+            return False
+        return use.again(self._policy, self._bytes(transfer), self.controller.now)
+
+
+@dataclass
+class _Use:
+    """What a key that is used more than once has sealed so far."""
+
+    messages: int
+    bytes: int
+    since: float
+
+    def again(self, policy: RekeyPolicy, size: int, now: float) -> bool:
+        fits = (
+            self.messages < policy.messages
+            and self.bytes + size <= policy.bytes
+            and now - self.since < policy.seconds
+        )
+        self.messages += fits
+        self.bytes += size * fits
+        return fits
+
+
+def _used_bits(grant: Grant, blob: bytes) -> int:
+    """Return how much of a grant a sealed model names, which its header tells everybody."""
+    try:
+        header, _ = parse(blob)
+    except EnvelopeError:
+        return 0
+    granted = {reference.key_id for reference in grant.references}
+    named = sum(each.length for each in header.references if each.key_id in granted)
+    return min(named, grant.bits)
