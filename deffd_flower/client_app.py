@@ -30,6 +30,7 @@ from flwr.clientapp import ClientApp
 
 from deffd_flower.errors import DeffdError, RequestError
 from deffd_flower.request import resolved
+from deffd_flower.state import forget_weights, load_weights, save_weights
 from deffd_flower.strategy.orders import Orders
 from deffd_flower.transport.mod import PACKAGE, transport_mod
 
@@ -89,7 +90,7 @@ def hello(message: Message, context: Context) -> Message:
 @app.train()
 @answering
 def train(message: Message, context: Context) -> Message:
-    """Fuse what came in, train if asked to, hand out the model."""
+    """Fuse what came in, train if asked to, hand out the model, evaluate if asked to."""
     started = time.perf_counter()
     peer = _peer(context)
     if "arrays" in message.content:
@@ -104,6 +105,8 @@ def train(message: Message, context: Context) -> Message:
             for index, parcel in enumerate(orders.outbox)
         }
     )
+    if orders.evaluates:
+        metrics |= peer.evaluate()
     return _reply(message, context, peer, metrics, started, {"outgoing": outgoing})
 
 
@@ -126,6 +129,7 @@ def evaluate(message: Message, context: Context) -> Message:
 def finish(message: Message, context: Context) -> Message:
     """Tell the final weights' digest and forget everything."""
     digest = ConfigRecord({"sha256": _peer(context).digest()})
+    forget_weights(context)
     context.state.clear()
     return Message(RecordDict({"digest": digest}), reply_to=message)
 
@@ -139,9 +143,7 @@ def _peer(context: Context) -> "Peer":
     torch.set_num_threads(1)
     config = resolved(context.run_config)
     partition = int(context.node_config["partition-id"])
-    saved = context.state.array_records.get("model")
-    weights = saved["weights"].data if saved else None
-    return Peer(partition, client_data(config, partition), config, weights)
+    return Peer(partition, client_data(config, partition), config, load_weights(context))
 
 
 def _fuse(message: Message, peer: "Peer") -> dict[str, float]:
@@ -178,5 +180,5 @@ def _reply(
     metrics |= {"num-examples": float(len(peer.data.train)), "compute-s": seconds}
     content = RecordDict({"metrics": MetricRecord(dict(metrics)), **(records or {})})
     reply = Message(content, reply_to=message)
-    context.state["model"] = ArrayRecord({"weights": blob(peer.weights(), "deffd.weights.v1")})
+    save_weights(context, peer.weights(), peer.config.client_state)
     return reply

@@ -109,6 +109,12 @@ class RunConfig(BaseModel):
         True, description="clients tell the server their label counts, for the partition picture"
     )
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
+    precision: Literal["float32", "bf16"] = Field(
+        "float32", description="of the computing; weights are float32 either way"
+    )
+    client_state: Literal["auto", "message", "disk"] = Field(
+        "auto", description="where a client's model waits; auto: on disk above 4 MB"
+    )
     workers: CountOrZero = Field(0, description="processes of deffd run; 0: one for each core")
     message_timeout: Positive = Field(3600.0, description="seconds to wait for a phase's replies")
     out_dir: str = Field("", description="run directory; empty: a new one")

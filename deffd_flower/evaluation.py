@@ -49,7 +49,7 @@ def _hits(
     """Return whether each sample is classified correctly, and the labels, both [N]."""
     hits = []
     for images, labels in _first(samples, limit):
-        logits = model(images)
+        logits = model(images).float()
         if log_prior is not None:
             logits = logits + log_prior
         hits.append(logits.argmax(1) == labels)

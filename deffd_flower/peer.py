@@ -1,8 +1,11 @@
 """A client as a peer: its data, its model, three verbs. It knows nothing of Flower."""
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
+import torch
 from torch import nn
 
 from deffd_flower.config import RunConfig
@@ -17,7 +20,7 @@ from deffd_flower.models import build_model
 from deffd_flower.models.taps import feature_layers
 from deffd_flower.randomness import derived_seed, torch_generator
 from deffd_flower.strategy.presets import strategies
-from deffd_flower.training import Batch, train
+from deffd_flower.training import Batch, arithmetic, train
 from deffd_flower.transport.codec import decode_tensors, encode_tensors
 
 BUILT_IN_RULES = (average, distil)
@@ -49,14 +52,17 @@ class Peer:
         Raises:
             RequestError: A key names something that is not there.
         """
-        if strategies.get(self.config.strategy)().fusion == "distil":
-            Objective(self.config)
+        fusion = strategies.get(self.config.strategy)().fusion
+        if fusion:
+            fusion_rules.get(fusion)
+        if fusion == "distil" and Objective(self.config).needs_features:
             feature_layers(self.model, self.config.feature_layers)
 
     def train(self, server_round: int) -> dict[str, float]:
         """Train for ``local-epochs`` passes over the own samples; return the mean loss."""
         batches = self._batches("train", server_round, self.config.local_epochs)
-        return train(self.model, batches, self.config)
+        with self._arithmetic():
+            return train(self.model, batches, self.config)
 
     def fuse(self, received: Sequence[Package], server_round: int) -> dict[str, float]:
         """Fuse received packages with the own model by the strategy's rule.
@@ -83,7 +89,8 @@ class Peer:
 
     def evaluate(self) -> dict[str, float]:
         """Return accuracies on the global test set and on the own held-out samples."""
-        return evaluate(self.model, self.data, self.config.test_samples)
+        with self._arithmetic():
+            return evaluate(self.model, self.data, self.config.test_samples)
 
     def package(self, segments: Sequence[int]) -> bytes:
         """Return the model, or some of its segments, as bytes for a peer."""
@@ -98,12 +105,15 @@ class Peer:
         """Return the SHA-256 of `weights`, in hexadecimal."""
         return hashlib.sha256(self.weights()).hexdigest()
 
+    def _arithmetic(self) -> torch.autocast:
+        return arithmetic(self.config.precision, self.data.device)
+
     def _initial_model(self) -> nn.Module:
         spec = self.data.train.spec
         own_start = () if self.config.common_init else (self.partition,)
         seed = derived_seed(self.config.seed, "initial-weights", *own_start)
-        model = build_model(self.config.model, spec.shape, spec.classes, seed)
-        return model.to(self.data.device)
+        model = _built(self.config.model, spec.shape, spec.classes, seed)
+        return copy.deepcopy(model).to(self.data.device)
 
     def _model_of(self, package: Package) -> nn.Module:
         model = self._initial_model()
@@ -116,3 +126,9 @@ class Peer:
     def _batches(self, purpose: str, server_round: int, epochs: int, *keys: int) -> Iterator[Batch]:
         generator = torch_generator(self.config.seed, purpose, self.partition, server_round, *keys)
         return self.data.train.batches(self.config.batch_size, epochs, generator)
+
+
+@lru_cache(maxsize=2)
+def _built(name: str, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+    """Return the initial model: to be copied, which costs less than drawing it again."""
+    return build_model(name, shape, classes, seed)

@@ -48,6 +48,14 @@ class Samples:
                 yield normalise(self.images[chosen], self.spec), self.labels[chosen]
 
 
+def arithmetic(precision: str, device: torch.device) -> torch.autocast:
+    """Return the context in which models compute: float32, or bfloat16 where PyTorch takes it.
+
+    Weights, gradients and losses stay float32.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
 def sgd(model: nn.Module, config: RunConfig) -> torch.optim.SGD:
     """Return a fresh optimiser for one model: no momentum survives a phase."""
     return torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
@@ -77,7 +85,7 @@ def train(model: nn.Module, batches: Iterable[Batch], config: RunConfig) -> dict
     means = RunningMeans()
     model.train()
     for images, labels in batches:
-        loss = nn.functional.cross_entropy(model(images), labels)
+        loss = nn.functional.cross_entropy(model(images).float(), labels)
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()

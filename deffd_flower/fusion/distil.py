@@ -67,7 +67,8 @@ class _Learner:
         self.tap = Tap(model, layers)
 
     def predict(self, images: Tensor) -> Prediction:
-        return Prediction(*self.tap(images))
+        logits, features = self.tap(images)
+        return Prediction(logits.float(), [map_.float() for map_ in features])
 
     def loss(
         self, student: Prediction, teacher: Prediction | None, labels: Tensor

@@ -96,14 +96,15 @@ class Recorder(Observer):
         """Write what every link holds after the round."""
         self._writer.pool_rows(pool_rows(server_round, self._dispatcher))
 
-    def trained(self, server_round: int, partition: int, metrics: Metrics) -> None:
-        """Remember the mean losses until the round is evaluated."""
-        self._note(metrics)
+    def worked(self, server_round: int, partition: int, metrics: Metrics) -> None:
+        """Add up the time, and remember the mean losses until the round is evaluated."""
+        self._compute_s += metrics["compute-s"]
+        for term in TERMS:
+            if term in metrics:
+                self._terms[term].append(metrics[term])
 
     def evaluated(self, server_round: int, metrics: Mapping[int, Metrics]) -> None:
         """Write one row for the round and one for each client."""
-        for of_client in metrics.values():
-            self._note(of_client)
         clients = [self._client_row(server_round, p, metrics[p]) for p in sorted(metrics)]
         row = {"round": server_round, **accuracies(list(metrics.values())), **self._totals()}
         row |= {f"loss_{term}": _mean(self._terms[term]) for term in TERMS}
@@ -137,12 +138,6 @@ class Recorder(Observer):
         del summary["round"]
         self._writer.finish(summary)
         return summary
-
-    def _note(self, metrics: Metrics) -> None:
-        self._compute_s += metrics["compute-s"]
-        for term in TERMS:
-            if term in metrics:
-                self._terms[term].append(metrics[term])
 
     def _client_row(self, server_round: int, partition: int, metrics: Metrics) -> dict[str, float]:
         member = self._roster.members[partition]

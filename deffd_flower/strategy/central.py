@@ -7,7 +7,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from deffd_flower.config import RunConfig
-from deffd_flower.strategy.evaluation import Phase, collect_evaluations, numbers
+from deffd_flower.strategy.evaluation import Patience, Phase, numbers, report_evaluation
 from deffd_flower.strategy.observer import Observer
 from deffd_flower.strategy.plans import Transfer
 from deffd_flower.strategy.roster import Roster
@@ -31,6 +31,7 @@ class CentralAverage(FedAvg):
         self.config = config
         self.roster = roster
         self.observer = observer
+        self._patience = Patience(2 * len(roster) + 8)
         self._phase: Phase
 
     def configure_train(
@@ -50,7 +51,6 @@ class CentralAverage(FedAvg):
         """Average what came back, in partition order."""
         good = dict(self._phase.good(replies))
         for partition, reply in sorted(good.items()):
-            self.observer.trained(server_round, partition, numbers(reply))
             arrays = reply.content.array_records["arrays"]
             self.observer.sent(Transfer(partition, SERVER), _size(arrays), 1.0)
         return super().aggregate_train(
@@ -69,10 +69,13 @@ class CentralAverage(FedAvg):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Collect every client's accuracies."""
-        return collect_evaluations(self._phase, replies, self.observer)
+        metrics = {partition: numbers(reply) for partition, reply in self._phase.good(replies)}
+        return report_evaluation(server_round, metrics, self.observer) if metrics else None
 
     def _begin(self, server_round: int, name: str, messages: int) -> None:
-        self._phase = Phase(server_round, name, range(messages), self.roster, self.observer)
+        self._phase = Phase(
+            server_round, name, range(messages), self.roster, self.observer, self._patience
+        )
 
 
 def _size(arrays: ArrayRecord) -> int:

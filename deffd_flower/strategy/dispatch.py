@@ -27,7 +27,8 @@ from deffd_flower.transport.rekeying import RekeyPolicy
 from deffd_flower.transport.suite import Suite
 from deffd_flower.transport.suites import suites
 
-_SEGMENT_OVERHEAD = 128
+# Bytes by which parts of a model outgrow their share of it: in all, and for each part.
+_PARTS_OVERHEAD, _PART_OVERHEAD = 128, 128
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,11 @@ def suites_in_play(config: RunConfig) -> list[str]:
     """Return the names of the suites a run may seal with, strongest first."""
     best = suites.get(config.suite).strength
     least = suites.get(config.min_suite or config.suite).strength
-    names = [name for name in suites.names() if least <= suites.get(name).strength <= best]
     if config.on_starved != "degrade":
         return [config.suite]
-    return sorted(names, key=lambda name: suites.get(name).strength, reverse=True)
+    strengths = {name: suites.get(name).strength for name in suites.names() if name != "none"}
+    names = [name for name, strength in strengths.items() if least <= strength <= best]
+    return sorted(names, key=strengths.__getitem__, reverse=True)
 
 
 class Dispatcher:
@@ -148,8 +150,7 @@ class Dispatcher:
         consigned: Sequence[Consignment],
         server_round: int,
     ) -> Consignment | None:
-        suite = suites.get(self._config.suite)()
-        if self._goes_on_with_its_key(transfer, suite):
+        if self._goes_on_with_its_key(transfer):
             return Consignment(transfer, self._config.suite, None)
         found = self._grant(transfer, self._config.suite)
         if found:
@@ -168,8 +169,8 @@ class Dispatcher:
         grant = self.controller.grant(transfer.sender, transfer.receiver, bits, suite, wait_s)
         if grant is None:
             return None
-        if self._policy.messages > 1 and suites.get(suite).reuses_keys:
-            use = _Use(1, self._bytes(transfer), self.controller.now)
+        if self._policy.messages > 1 and suites.get(suite).reuses_keys and grant.references:
+            use = _Use(suite, 1, self._bytes(transfer), self.controller.now)
             self._in_use[transfer.sender, transfer.receiver] = use
         return Consignment(transfer, suite, grant)
 
@@ -230,15 +231,15 @@ class Dispatcher:
         return suite.key_bits(self._bytes(transfer))
 
     def _bytes(self, transfer: Transfer) -> int:
-        """Return the size of a parcel: exact for a whole model, at most that for segments."""
+        """Return the size of a parcel: exact for a whole model, never too little for segments."""
         whole, count = self._package_bytes[transfer.sender], len(transfer.segments)
-        share = math.ceil(whole / self._config.segments) + _SEGMENT_OVERHEAD
-        return min(whole, count * share) if count else whole
+        share = math.ceil(whole / self._config.segments) + _PART_OVERHEAD
+        return _PARTS_OVERHEAD + count * share if count else whole
 
-    def _goes_on_with_its_key(self, transfer: Transfer, suite: Suite) -> bool:
+    def _goes_on_with_its_key(self, transfer: Transfer) -> bool:
         """Follow the sender's own key schedule, which takes the same decision."""
         use = self._in_use.get((transfer.sender, transfer.receiver))
-        if use is None or not suite.reuses_keys:
+        if use is None or use.suite != self._config.suite:
             return False
         return use.again(self._policy, self._bytes(transfer), self.controller.now)
 
@@ -247,6 +248,7 @@ class Dispatcher:
 class _Use:
     """What a key that is used more than once has sealed so far."""
 
+    suite: str
     messages: int
     bytes: int
     since: float

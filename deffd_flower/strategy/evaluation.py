@@ -1,6 +1,6 @@
 """What every strategy does with replies: sort out failures, collect evaluations."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from flwr.app import Message, MetricRecord
 
@@ -9,6 +9,32 @@ from deffd_flower.strategy.observer import Metrics, Observer
 from deffd_flower.strategy.roster import Roster
 
 NO_REPLY = 3
+
+
+class Patience:
+    """Ends a run in which nothing works any more.
+
+    Args:
+        limit: Failed messages in a row that end it.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._failures = 0
+
+    def good(self) -> None:
+        """Start counting anew."""
+        self._failures = 0
+
+    def failed(self, reason: str) -> None:
+        """Count a failure.
+
+        Raises:
+            DeffdError: It was one too many.
+        """
+        self._failures += 1
+        if self._failures >= self._limit:
+            raise DeffdError(f"{self._limit} messages in a row failed; the last: {reason}")
 
 
 class Phase:
@@ -27,52 +53,45 @@ class Phase:
         expected: Iterable[int],
         roster: Roster,
         observer: Observer,
+        patience: Patience,
     ) -> None:
         self.server_round = server_round
         self.name = name
         self._waiting = set(expected)
         self._roster = roster
         self._observer = observer
+        self._patience = patience
         observer.phase(server_round, name, len(self._waiting))
 
     def good(self, replies: Iterable[Message]) -> Iterator[tuple[int, Message]]:
         """Yield (partition id, reply) for each reply without error; report the others.
 
         Raises:
-            DeffdError: All clients failed, so that going on would be pointless.
+            DeffdError: So many failed in a row that going on would be pointless.
         """
-        written_to = len(self._waiting)
-        reasons: list[str] = []
         for reply in replies:
             partition = self._roster.sender(reply)
             self._waiting.discard(partition)
             self._observer.replied(partition)
             if reply.has_error():
-                reasons.append(reply.error.reason or "no reason given")
-                self._fail(partition, reasons[-1], reply.error.code)
-            else:
-                yield partition, reply
+                self._fail(partition, reply.error.reason or "no reason given", reply.error.code)
+                continue
+            self._patience.good()
+            self._observer.worked(self.server_round, partition, numbers(reply))
+            yield partition, reply
         for partition in sorted(self._waiting):
-            reasons.append("no reply")
-            self._fail(partition, reasons[-1], NO_REPLY)
-        if written_to and len(reasons) == written_to:
-            where = f"{self.name} phase of round {self.server_round}"
-            raise DeffdError(f"every client failed in the {where}; the last said: {reasons[-1]}")
+            self._fail(partition, "no reply", NO_REPLY)
 
     def _fail(self, partition: int, reason: str, code: int) -> None:
         self._observer.failed(self.server_round, self.name, partition, reason, code)
+        self._patience.failed(reason)
 
 
-def collect_evaluations(
-    phase: Phase, replies: Iterable[Message], observer: Observer
-) -> MetricRecord | None:
-    """Hand all clients' metrics to the observer; return their plain means for Flower's log."""
-    metrics: dict[int, Metrics] = {
-        partition: numbers(reply) for partition, reply in phase.good(replies)
-    }
-    if not metrics:
-        return None
-    observer.evaluated(phase.server_round, metrics)
+def report_evaluation(
+    server_round: int, metrics: Mapping[int, Metrics], observer: Observer
+) -> MetricRecord:
+    """Hand all clients' metrics to the observer; return their plain mean for Flower's log."""
+    observer.evaluated(server_round, metrics)
     accuracies = [of_client["global_accuracy"] for of_client in metrics.values()]
     return MetricRecord({"global_accuracy": sum(accuracies) / len(accuracies)})
 

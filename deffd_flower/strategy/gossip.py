@@ -24,8 +24,8 @@ from flwr.serverapp.strategy import Strategy
 
 from deffd_flower.config import RunConfig
 from deffd_flower.strategy.dispatch import Consignment, Dispatcher
-from deffd_flower.strategy.evaluation import Phase, collect_evaluations, numbers
-from deffd_flower.strategy.observer import Observer
+from deffd_flower.strategy.evaluation import Patience, Phase, numbers, report_evaluation
+from deffd_flower.strategy.observer import Metrics, Observer
 from deffd_flower.strategy.orders import Orders, Parcel
 from deffd_flower.strategy.plans import RoundPlan, plans
 from deffd_flower.strategy.presets import strategies
@@ -66,7 +66,11 @@ class Gossip(Strategy):
         self._mailbox: defaultdict[int, list[Mail]] = defaultdict(list)
         self._plan = RoundPlan([], [])
         self._outgoing: dict[int, list[Consignment]] = {}
+        self._receivers: set[int] = set()
+        self._patience = Patience(2 * len(roster) + 8)
         self._phase: Phase
+        # A model that has not changed since is not evaluated again.
+        self._known: dict[int, Metrics] = {}
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -79,6 +83,9 @@ class Gossip(Strategy):
         }
         mail = self._take_mail()
         chosen = sorted({*self._plan.trainers, *self._outgoing, *mail})
+        for partition in chosen:
+            self._known.pop(partition, None)
+        self._receivers = {consignment.transfer.receiver for consignment in consigned}
         self._begin(server_round, "train", chosen)
         # A generator, so that a thousand inboxes are not copied before the first is sent.
         return (self._train_message(server_round, p, mail.get(p, []), config) for p in chosen)
@@ -88,11 +95,13 @@ class Gossip(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Put what the senders sealed into the receivers' mailboxes."""
         for partition, reply in self._phase.good(replies):
-            self.observer.trained(server_round, partition, numbers(reply))
+            self._note_evaluation(partition, reply)
             sealed = reply.content.array_records.get("outbox", ArrayRecord())
-            consigned = self._outgoing.pop(partition, [])
-            for consignment, array in zip(consigned, sealed.values(), strict=True):
-                self._post(server_round, consignment, array)
+            if len(sealed) == len(self._outgoing.get(partition, [])):
+                for consignment, array in zip(
+                    self._outgoing.pop(partition, []), sealed.values(), strict=True
+                ):
+                    self._post(server_round, consignment, array)
         for consignment in chain.from_iterable(self._outgoing.values()):
             self.dispatcher.lost(consignment)
         self.dispatcher.end_round()
@@ -102,10 +111,13 @@ class Gossip(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Every ``eval-every`` rounds, and in the last, write to everybody."""
-        due = server_round % self.config.eval_every == 0 or server_round == self.config.rounds
-        chosen = range(len(self.roster)) if due else range(0)
+        """Every ``eval-every`` rounds, and in the last, write to those not evaluated yet."""
+        due = self._due(server_round)
         mail = self._take_mail() if due else {}
+        everybody = range(len(self.roster)) if due else range(0)
+        chosen = [p for p in everybody if p in mail or p not in self._known]
+        for partition in chosen:
+            self._known.pop(partition, None)
         self._begin(server_round, "evaluate", chosen)
         return (self._evaluate_message(server_round, p, mail.get(p, []), config) for p in chosen)
 
@@ -113,7 +125,11 @@ class Gossip(Strategy):
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Collect every client's accuracies."""
-        return collect_evaluations(self._phase, replies, self.observer)
+        for partition, reply in self._phase.good(replies):
+            self._note_evaluation(partition, reply)
+        if not self._due(server_round) or not self._known:
+            return None
+        return report_evaluation(server_round, self._known, self.observer)
 
     def summary(self) -> None:
         """Log what is about to happen."""
@@ -125,6 +141,14 @@ class Gossip(Strategy):
             self.config.topology,
         )
 
+    def _due(self, server_round: int) -> bool:
+        return server_round % self.config.eval_every == 0 or server_round == self.config.rounds
+
+    def _note_evaluation(self, partition: int, reply: Message) -> None:
+        metrics = numbers(reply)
+        if "global_accuracy" in metrics:
+            self._known[partition] = metrics
+
     def _post(self, server_round: int, consignment: Consignment, sealed: Array) -> None:
         transfer = consignment.transfer
         mail = Mail(server_round, transfer.sender, sealed)
@@ -134,7 +158,7 @@ class Gossip(Strategy):
         self.observer.sent(transfer, len(sealed.data), share)
 
     def _begin(self, server_round: int, name: str, chosen: Iterable[int]) -> None:
-        self._phase = Phase(server_round, name, chosen, self.roster, self.observer)
+        self._phase = Phase(server_round, name, chosen, self.roster, self.observer, self._patience)
 
     def _take_mail(self) -> dict[int, list[Mail]]:
         """Empty all mailboxes at once: mail that comes during a phase waits for the next one."""
@@ -152,6 +176,7 @@ class Gossip(Strategy):
             server_round,
             mail_round=_round_of(mail),
             trains=partition in self._plan.trainers,
+            evaluates=self._due(server_round) and partition not in self._receivers,
             clock=self.dispatcher.controller.now,
             outbox=tuple(self._parcel(each) for each in self._outgoing.get(partition, [])),
         )

@@ -25,8 +25,8 @@ class Observer:
     def round_sent(self, server_round: int) -> None:
         """All models of a round are in the mailboxes, and simulated time has passed."""
 
-    def trained(self, server_round: int, partition: int, metrics: Metrics) -> None:
-        """A client has fused or trained, with these mean losses."""
+    def worked(self, server_round: int, partition: int, metrics: Metrics) -> None:
+        """A client has fused, trained or evaluated, with these losses and seconds."""
 
     def evaluated(self, server_round: int, metrics: Mapping[int, Metrics]) -> None:
-        """An evaluation phase is over; metrics by partition id."""
+        """A round has been evaluated; every client's metrics by partition id."""

@@ -39,6 +39,7 @@ class Orders:
         server_round: The round.
         mail_round: The round in which the mail in the inbox was sent; 0 without mail.
         trains: Whether to train for the local epochs.
+        evaluates: Whether to evaluate after that.
         clock: Simulated seconds, by which keys grow old.
         outbox: What to hand out, in this order.
     """
@@ -46,6 +47,7 @@ class Orders:
     server_round: int
     mail_round: int = 0
     trains: bool = False
+    evaluates: bool = False
     clock: float = 0.0
     outbox: tuple[Parcel, ...] = ()
 
@@ -55,6 +57,7 @@ class Orders:
             "server-round": self.server_round,
             "mail-round": self.mail_round,
             "trains": self.trains,
+            "evaluates": self.evaluates,
             "clock": self.clock,
             "outbox-peers": [parcel.receiver for parcel in self.outbox],
             "outbox-suites": [parcel.suite for parcel in self.outbox],
@@ -76,6 +79,7 @@ class Orders:
             server_round=int(record["server-round"]),
             mail_round=int(record.get("mail-round", 0)),
             trains=bool(record.get("trains", False)),
+            evaluates=bool(record.get("evaluates", False)),
             clock=float(record.get("clock", 0.0)),
             outbox=tuple(_parcels(record)) if "outbox-peers" in record else (),
         )

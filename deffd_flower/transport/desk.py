@@ -16,17 +16,28 @@ from deffd_flower.transport.keys import KeySource
 from deffd_flower.transport.refusal import Reason, Refused
 from deffd_flower.transport.rekeying import KeySchedule, RekeyPolicy
 from deffd_flower.transport.replay import ReplayGuard
-from deffd_flower.transport.sealing import Expectation, open_sealed, seal
+from deffd_flower.transport.sealing import Expectation, Opened, open_sealed, seal
+from deffd_flower.transport.spent_keys import SpentKeys
 from deffd_flower.transport.suite import Suite
 from deffd_flower.transport.suites import suites
 
-_RECORD = "transport"
-_GUARD, _KEPT, _KEM_PRIVATE, _SCHEDULE = "replay-guard", "kept-keys", "kem-private", "schedule/"
+_RECORD, _SAE = "transport", "client-"
+_GUARD, _KEPT, _SPENT, _OVER = "replay-guard", "kept-keys", "spent-keys", "run-over"
+_KEM_PRIVATE, _SCHEDULE = "kem-private", "schedule/"
 
 
 def sae_id(partition: int) -> str:
     """Return the name under which a client seals and opens (SAE id of ETSI GS QKD 014)."""
-    return f"client-{partition}"
+    return f"{_SAE}{partition}"
+
+
+def sent_order(opened: Opened) -> tuple[int, int, int]:
+    """Return what mail is sorted by: round, sender's partition id, and which of its messages.
+
+    All three are authenticated, so that the order in which mail was carried changes nothing.
+    """
+    route = opened.header.route
+    return route.round, int(route.sender.removeprefix(_SAE)), route.sequence
 
 
 class Desk:
@@ -38,6 +49,7 @@ class Desk:
 
     Raises:
         RequestError: There is no such suite.
+        Refused: The client has left this run.
     """
 
     def __init__(self, context: Context) -> None:
@@ -49,10 +61,18 @@ class Desk:
         self._policy = RekeyPolicy(config.rekey_messages, config.rekey_bytes, config.rekey_seconds)
         record = context.state.config_records.get(_RECORD, ConfigRecord())
         self._saved = {name: value for name, value in record.items() if isinstance(value, bytes)}
+        if _OVER in self._saved:
+            raise Refused(Reason.RUN_OVER)
         self._changed = False
         guard, kept = self._saved.get(_GUARD), self._saved.get(_KEPT)
         self._guard = ReplayGuard.from_bytes(guard) if guard else ReplayGuard(self._run)
         self._kept = KeptKeys.from_bytes(kept, self._policy) if kept else KeptKeys(self._policy)
+        self._spent = SpentKeys(self._saved.get(_SPENT, b""))
+
+    @property
+    def takes_plaintext(self) -> bool:
+        """Whether models may travel unsealed, because the floor is the suite ``none``."""
+        return self._floor is suites.get("none")
 
     def introduce(self) -> ConfigRecord:
         """Draw an ML-KEM key pair for this run; return the public key with its proof."""
@@ -62,8 +82,8 @@ class Desk:
         proof = self._identity.prove(self._name, pair.public)
         return ConfigRecord({"kem-public": pair.public, "kem-proof": proof})
 
-    def open(self, blob: bytes, last_round: int) -> bytes:
-        """Return the plaintext of a sealed model.
+    def open(self, blob: bytes, last_round: int) -> Opened:
+        """Return a sealed model with its header.
 
         Args:
             blob: The envelope as the server handed it on.
@@ -83,19 +103,24 @@ class Desk:
         private = self._saved.get(_KEM_PRIVATE)
         opened = open_sealed(blob, expect, self._keys, self._guard, private, self._kept)
         self._changed = True
-        return opened.plaintext
+        return opened
 
     def seal(self, plaintext: bytes, parcel: Parcel, server_round: int, clock: float) -> bytes:
         """Return a model sealed as the parcel says.
 
         Raises:
-            Refused: The server asks for a suite below the floor.
-            EnvelopeError: The model is too large.
-            KeyUnavailable: There is too little key, or the receiver's ML-KEM key is not proven.
+            Refused: The server asks for a suite below the floor, or for one that is not there.
+            EnvelopeError: The model is too large, or is to go to the client itself.
+            KeyUnavailable: There is too little key, it has been granted before, or the receiver's
+                ML-KEM key is not proven.
         """
+        # A name that is not known yet may be a module's, and the server is not to have it imported.
+        if parcel.suite not in suites.names():
+            raise Refused(Reason.UNKNOWN_SUITE)
         suite, receiver = suites.get(parcel.suite)(), sae_id(parcel.receiver)
         if suite.strength < self._floor.strength:
             raise Refused(Reason.DOWNGRADED)
+        self._spent.spend(parcel.references)
         if suite.uses_kem:
             self._identity.check(receiver, parcel.kem_public, parcel.kem_proof)
         schedule = self._schedule(receiver)
@@ -110,8 +135,18 @@ class Desk:
     def save(self, context: Context) -> None:
         """Write what has changed into the client's state, if anything has."""
         if self._changed:
-            states = {_GUARD: self._guard.to_bytes(), _KEPT: self._kept.to_bytes()}
+            states = {
+                _GUARD: self._guard.to_bytes(),
+                _KEPT: self._kept.to_bytes(),
+                _SPENT: self._spent.to_bytes(),
+            }
             context.state[_RECORD] = ConfigRecord({**self._saved, **states})
+
+    @staticmethod
+    def close(context: Context) -> None:
+        """Forget all secrets, and that for good: a client that could be made to start the run anew
+        would take old messages for new ones, and seal under keys it has used."""
+        context.state[_RECORD] = ConfigRecord({_OVER: b"\1"})
 
     @cached_property
     def _secret(self) -> bytes:

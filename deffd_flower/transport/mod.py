@@ -4,12 +4,12 @@ Strategies, peers and the ServerApp never see key material; the ServerApp never 
 A message that is refused becomes a short error reply, and the client's state stays as it was.
 """
 
-from flwr.app import Array, ArrayRecord, Context, Error, Message
+from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
 from deffd_flower.strategy.orders import Orders
-from deffd_flower.transport.desk import Desk
-from deffd_flower.transport.refusal import EnvelopeError, KeyUnavailable, Refused
+from deffd_flower.transport.desk import Desk, sent_order
+from deffd_flower.transport.refusal import EnvelopeError, KeyUnavailable, Reason, Refused
 
 REFUSED = 100
 SEALED, PACKAGE = "deffd.sealed.v1", "deffd.package.v1"
@@ -20,23 +20,30 @@ def transport_mod(message: Message, context: Context, call_next: ClientAppCallab
 
     In the message, ``inbox`` (sealed) becomes ``received`` (plain). In the reply, ``outgoing``
     (plain, in the outbox's order) becomes ``outbox`` (sealed); it is taken out even when nothing
-    can be sealed, so that no plaintext leaves the node.
+    can be sealed, so that no plaintext leaves the node. Other arrays neither come nor go, unless
+    the run's suite is ``none``: a central strategy's ``arrays`` are plaintext, too.
     """
-    desk = Desk(context)
     before = dict(context.state)
     try:
+        desk = Desk(context)
+        _refuse_arrays(message.content, "inbox", desk)
         _open_inbox(message, desk)
         reply = call_next(message, context)
         if reply.has_content():
-            if message.metadata.message_type == "query.hello":
-                reply.content["transport"] = desk.introduce()
             _seal_outbox(message, reply, desk)
-            desk.save(context)
+            _refuse_arrays(reply.content, "outbox", desk)
+            _keep_state(message, reply, context, desk)
         return reply
     except (Refused, EnvelopeError, KeyUnavailable) as problem:
         context.state.clear()
         context.state.update(before)
         return Message(Error(REFUSED, str(problem)), reply_to=message)
+
+
+def _refuse_arrays(content: RecordDict, sealed: str, desk: Desk) -> None:
+    allowed = {sealed, "arrays"} if desk.takes_plaintext else {sealed}
+    if not allowed.issuperset(content.array_records):
+        raise Refused(Reason.DOWNGRADED)
 
 
 def _open_inbox(message: Message, desk: Desk) -> None:
@@ -46,7 +53,8 @@ def _open_inbox(message: Message, desk: Desk) -> None:
     last_round = _orders(message).server_round
     opened = [desk.open(array.data, last_round) for array in inbox.values()]
     del message.content["inbox"]
-    message.content["received"] = _arrays(opened, PACKAGE)
+    packages = [each.plaintext for each in sorted(opened, key=sent_order)]
+    message.content["received"] = _arrays(packages, PACKAGE)
 
 
 def _seal_outbox(message: Message, reply: Message, desk: Desk) -> None:
@@ -62,8 +70,21 @@ def _seal_outbox(message: Message, reply: Message, desk: Desk) -> None:
     reply.content["outbox"] = _arrays(sealed, SEALED)
 
 
+def _keep_state(message: Message, reply: Message, context: Context, desk: Desk) -> None:
+    """Let the desk's memory become the client's state, with what a greeting or a farewell does."""
+    if message.metadata.message_type == "query.finish":
+        desk.close(context)
+        return
+    if message.metadata.message_type == "query.hello":
+        reply.content["transport"] = desk.introduce()
+    desk.save(context)
+
+
 def _orders(message: Message) -> Orders:
-    return Orders.read(message.content.config_records["config"])
+    try:
+        return Orders.read(message.content.config_records["config"])
+    except (KeyError, TypeError, ValueError):
+        raise Refused(Reason.MALFORMED) from None
 
 
 def _arrays(blobs: list[bytes], stype: str) -> ArrayRecord:

@@ -18,6 +18,7 @@ class Reason(StrEnum):
 
     MALFORMED = "malformed"
     WRONG_RUN = "wrong-run"
+    RUN_OVER = "run-over"
     REFLECTED = "reflected"
     WRONG_RECEIVER = "wrong-receiver"
     UNKNOWN_SENDER = "unknown-sender"

@@ -126,7 +126,8 @@ class KeySchedule:
             plaintext_bytes: Its size.
             now: Seconds on the clock that the policy goes by.
             source: Where fresh key comes from.
-            grant: Handed on to the source.
+            grant: Handed on to the source. Fresh key is taken from it even if the key in use would
+                still do: whoever grants key has reason to.
 
         Raises:
             KeyUnavailable: Fresh key is needed and there is too little.
@@ -146,7 +147,7 @@ class KeySchedule:
         bits = suite.key_bits(plaintext_bytes)
         if not bits:
             return None
-        if self._key and self._key.allows(self.policy, suite, plaintext_bytes, now):
+        if not grant and self._key and self._key.allows(self.policy, suite, plaintext_bytes, now):
             return self._key.use(plaintext_bytes)
         fresh = source.for_sending(self.peer, bits, grant)
         if not suite.reuses_keys or self.policy.messages == 1:

@@ -1,6 +1,6 @@
 """A strategy from outside the package, whose fusion fails at the client with the most samples."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from deffd_flower.fusion.distil import distil
 from deffd_flower.fusion.rules import Fusion, fusion_rules
@@ -20,3 +20,16 @@ def fail_with_many_samples(fusion: Fusion) -> tuple[nn.Module, dict[str, float]]
     if fusion.samples > TOO_MANY:
         raise ValueError("too many samples")
     return kept
+
+
+class BreaksInTraining(nn.Sequential):
+    """A model that answers a greeting and fails at work."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(nn.Flatten(), nn.LazyLinear(classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        if len(images) > 2:
+            raise ValueError("broken model")
+        logits: Tensor = super().forward(images)
+        return logits

@@ -69,14 +69,13 @@ def test_a_client_that_fails_is_counted_and_the_run_goes_on(tmp_path: Path) -> N
 
 
 def test_a_run_in_which_everybody_fails_ends_with_the_reason(tmp_path: Path) -> None:
-    keys: dict[str, Any] = {
-        "strategy": "flaky",
-        "plugins": "tests.e2e.flaky_strategy",
-        "clients": 2,
-        "pairs": 1,
-    }
-    with pytest.raises(DeffdError, match=r"every client failed .*: ValueError: too many samples"):
-        run_in_process(tmp_path / "run", rounds=9, eval_every=9, **keys)
+    with pytest.raises(DeffdError, match=r"16 messages in a row failed; .*broken model"):
+        run_in_process(
+            tmp_path / "run",
+            strategy="def-kt",
+            model="tests.e2e.flaky_strategy:BreaksInTraining",
+            rounds=99,
+        )
 
 
 @pytest.mark.slow

@@ -1,0 +1,88 @@
+"""Where a client's model waits between two messages.
+
+Flower keeps a client's state with the server's side of the engine and sends it along with every
+message. Above a few megabytes that costs more than the work of a small client, and a file is
+faster; the state then holds only the file's version. A file is never changed: a message that
+fails leaves the old version current.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context
+
+from deffd_flower.errors import DeffdError
+
+DISK_ABOVE = 4_000_000
+_RECORD, _WEIGHTS, _STYPE = "model", "weights", "deffd.weights.v1"
+
+
+def load_weights(context: Context) -> bytes | None:
+    """Return the client's saved model, or ``None`` before the first was saved.
+
+    Raises:
+        DeffdError: Its file is gone.
+    """
+    if _RECORD in context.state.array_records:
+        return context.state.array_records[_RECORD][_WEIGHTS].data
+    if _RECORD not in context.state.config_records:
+        return None
+    path = _folder(context) / str(context.state.config_records[_RECORD]["version"])
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        advice = "clients that hop between machines need client-state=message"
+        raise DeffdError(f"{path}: {problem.strerror}; {advice}") from problem
+
+
+def save_weights(context: Context, weights: bytes, where: str) -> None:
+    """Make a model the client's state.
+
+    Args:
+        context: The client's context.
+        weights: The model.
+        where: ``message``, ``disk``, or ``auto`` to decide by size.
+    """
+    on_disk = where == "disk" or (where == "auto" and len(weights) > DISK_ABOVE and _one_machine())
+    if on_disk:
+        context.state[_RECORD] = ConfigRecord({"version": _write(context, weights)})
+    else:
+        array = Array("uint8", (len(weights),), _STYPE, weights)
+        context.state[_RECORD] = ArrayRecord({_WEIGHTS: array})
+
+
+def forget_weights(context: Context) -> None:
+    """Remove the client's files; those of a run that was killed go when the machine's temp goes."""
+    shutil.rmtree(_folder(context), ignore_errors=True)
+
+
+def _write(context: Context, weights: bytes) -> int:
+    """Write the next version, and remove the one before the current: nobody can ask for it."""
+    record = context.state.config_records.get(_RECORD, ConfigRecord({"version": 0}))
+    version = int(str(record["version"])) + 1
+    folder = _folder(context)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = folder / f"{version}.part"
+    draft.write_bytes(weights)
+    draft.replace(folder / str(version))
+    (folder / str(version - 2)).unlink(missing_ok=True)
+    return version
+
+
+def _folder(context: Context) -> Path:
+    own = f"deffd-flower-{os.getuid()}" if hasattr(os, "getuid") else "deffd-flower"
+    return Path(tempfile.gettempdir()) / own / str(context.run_id) / str(context.node_id)
+
+
+def _one_machine() -> bool:
+    """Say whether all of a client's messages come to this machine.
+
+    They may not on a Ray cluster, where a client is served by any actor.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError:
+        return True
+    return not ray.is_initialized() or sum(node["Alive"] for node in ray.nodes()) == 1
