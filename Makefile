@@ -16,6 +16,10 @@ lint: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What the framework adds to PyTorch, as ratios; see benchmarks/README.md.
+bench: $(VENV)/.test
+	$(BIN)/deffd bench
+
 $(VENV)/.sim: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[sim]"

@@ -1,65 +1,32 @@
-"""The figures of a run, each as SVG and PNG, legible in print, on a phone and to the colour-blind.
-
-Matplotlib is loaded when something is drawn, and only through its objects: no global figure, no
-window.
-"""
+"""A run's figures, each as SVG and PNG, legible in print, on a phone and to the colour-blind."""
 
 import io
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING
 
-from deffd_flower.results.writer import Row, Run, column
+from deffd_flower.results import key_figures
+from deffd_flower.results.chart import (
+    ACCURACIES,
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    STYLE,
+    VERMILION,
+    accuracies_against,
+    far_apart,
+    finish_curves,
+    has,
+    new_axes,
+    percentages,
+)
+from deffd_flower.results.reader import Row, Run, column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# M. Okabe and K. Ito, "Color Universal Design", 2008.
-BLUE, VERMILION, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#e69f00", "#009e73", "#cc79a7"
-
-INK = "#1b1d22"
-PAPER = "#ffffff"
-"""Used for text and axes, and for the background, and for nothing else: a page that shows the
-SVG can put its own colours in their place."""
-
-WIDTH = 4.8
-"""Inches. Narrow, so that the text stays readable when a phone scales the figure down."""
-
-STYLE: dict[str, Any] = {
-    "font.size": 11,
-    "legend.fontsize": 10,
-    "legend.frameon": False,
-    "figure.constrained_layout.use": True,
-    "figure.facecolor": PAPER,
-    "savefig.facecolor": PAPER,
-    "axes.facecolor": "none",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": INK,
-    "grid.alpha": 0.15,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "lines.markersize": 5,
-    "svg.fonttype": "none",
-}
-
-ACCURACIES = {
-    "global_accuracy": ("Global", BLUE, "o", "full"),
-    "local_accuracy": ("Local", VERMILION, "s", "full"),
-    "local_accuracy_prior": ("Local with prior", ORANGE, "D", "none"),
-    "held_accuracy": ("Held classes", GREEN, "^", "full"),
-    "absent_accuracy": ("Absent classes", PURPLE, "v", "full"),
-}
-"""Label, colour, marker and filling of each accuracy, the same in every figure.
-
-Both Local values agree where the prior changes nothing: hollow markers let the other show.
-"""
 
 LOSSES = {
     "train": ("Local training", ORANGE, "D"),
@@ -87,7 +54,8 @@ def draw(run: Run) -> dict[str, str]:
         # The salt makes ids in the SVG the same in every run of the program.
         with style.context(["default", {**STYLE, "svg.hashsalt": name}]):
             if figure := draw_one(run):
-                if figure.axes[0].get_legend_handles_labels()[0]:
+                axes = figure.axes[0]
+                if axes.get_legend_handles_labels()[0] and not axes.get_legend():
                     figure.legend(loc="outside upper left", ncols=2)
                 figure.savefig(directory / f"{name}.png", dpi=200)
                 drawn[name] = _svg(figure)
@@ -102,7 +70,7 @@ def worst_tenth(clients: list[Row]) -> list[int]:
 
 def learning_curves(run: Run) -> "Figure | None":
     """Return accuracies against rounds, or None when nothing was evaluated."""
-    return _accuracies_against(run.rounds, column(run.rounds, "round"), "round")
+    return accuracies_against(run.rounds, column(run.rounds, "round"), "round")
 
 
 def accuracy_by_traffic(run: Run) -> "Figure | None":
@@ -110,21 +78,21 @@ def accuracy_by_traffic(run: Run) -> "Figure | None":
     sent = [size / 1e6 for size in column(run.rounds, "bytes_sent")]
     if not any(size > 0 for size in sent):
         return None
-    return _accuracies_against(run.rounds, sent, "sent by all clients so far (MB)")
+    return accuracies_against(run.rounds, sent, "sent by all clients so far (MB)")
 
 
 def clients(run: Run) -> "Figure | None":
     """Return each client's accuracies in the last evaluated round, clients sorted by Global."""
     rows = [run.clients[place] for place in _by_global_accuracy(run.clients)]
-    series = {key: values for key in ACCURACIES if _has(values := _percent(rows, key))}
+    series = {key: values for key in ACCURACIES if has(values := percentages(rows, key))}
     if not series:
         return None
-    figure, axes = _axes(4.4)
+    figure, axes = new_axes(4.4)
     ranks = range(1, len(rows) + 1)
     few = len(rows) <= 20
-    for key, percentages in series.items():
+    for key, values in series.items():
         label, colour, marker, fill = ACCURACIES[key]
-        (dots,) = axes.plot(ranks, percentages, marker, color=colour, label=label)
+        (dots,) = axes.plot(ranks, values, marker, color=colour, label=label)
         dots.set(fillstyle=fill, markersize=6 if few else 3)
     worst = len(worst_tenth(rows)) + 0.5
     axes.axvspan(0.5, worst, color=INK, alpha=0.12, lw=0, label="Worst tenth")
@@ -146,7 +114,7 @@ def partition(run: Run) -> "Figure | None":
     holders, classes = len(run.partition), len(run.partition[0])
     most = max(1.0, *(max(row) for row in run.partition))
     numbered = holders <= 20 and classes <= 12
-    figure, axes = _axes(1.3 + 0.3 * holders if numbered else 4.6)
+    figure, axes = new_axes(1.3 + 0.3 * holders if numbered else 4.6)
     image = axes.imshow(
         [[samples or math.nan for samples in row] for row in run.partition],
         cmap="cividis_r",
@@ -167,16 +135,15 @@ def partition(run: Run) -> "Figure | None":
 
 def losses(run: Run) -> "Figure | None":
     """Return the terms of the training objective against rounds."""
-    terms = {key: values for key in LOSSES if _has(values := _term(run.rounds, key))}
+    terms = {key: values for key in LOSSES if has(values := _term(run.rounds, key))}
     if not terms:
         return None
-    figure, axes = _axes(4.2)
+    figure, axes = new_axes(4.2)
     for key, values in terms.items():
         label, colour, marker = LOSSES[key]
         axes.plot(column(run.rounds, "round"), values, color=colour, marker=marker, label=label)
-    _finish_curves(axes, len(run.rounds), "round")
-    known = [v for values in terms.values() for v in values if math.isfinite(v) and v > 0]
-    if known and max(known) > 30 * min(known):
+    finish_curves(axes, len(run.rounds), "round")
+    if far_apart(chain.from_iterable(terms.values())):
         axes.set_yscale("log")
     axes.set_ylabel("loss before weighting (CE, KL: nats)")
     return figure
@@ -188,50 +155,8 @@ FIGURES: dict[str, Callable[[Run], "Figure | None"]] = {
     "clients": clients,
     "partition": partition,
     "losses": losses,
+    **key_figures.FIGURES,
 }
-
-
-def _accuracies_against(rows: list[Row], places: list[float], label: str) -> "Figure | None":
-    series = {key: values for key in ACCURACIES if _has(values := _percent(rows, key))}
-    if not series or not _has(places):
-        return None
-    figure, axes = _axes(4.2)
-    for key, values in series.items():
-        name, colour, marker, fill = ACCURACIES[key]
-        (curve,) = axes.plot(places, values, marker=marker, color=colour, label=name)
-        curve.set(fillstyle=fill, linestyle="--" if fill == "none" else "-")
-        curve.set(linewidth=2.2 if key == "global_accuracy" else 1.4)
-    _finish_curves(axes, len(rows), label)
-    _draw_spread(axes, places, rows)
-    axes.set_ylabel("accuracy (%)")
-    return figure
-
-
-def _draw_spread(axes: "Axes", places: list[float], rows: list[Row]) -> None:
-    """Draw Global ± one standard deviation over clients; a bar where one round makes no band."""
-    middle = _percent(rows, "global_accuracy")
-    spread = _percent(rows, "global_accuracy_std")
-    if not _has([m + s for m, s in zip(middle, spread, strict=True)]):
-        return
-    label = "Global ± sd over clients"
-    if len(rows) == 1:
-        axes.errorbar(places, middle, spread, color=BLUE, capsize=4, fmt="none", label=label)
-        return
-    low = [m - s for m, s in zip(middle, spread, strict=True)]
-    high = [m + s for m, s in zip(middle, spread, strict=True)]
-    axes.fill_between(places, low, high, color=BLUE, alpha=0.25, lw=0, label=label)
-
-
-def _finish_curves(axes: "Axes", points: int, label: str) -> None:
-    """Name the horizontal axis, and thin the markers out where they would merge into the line."""
-    from matplotlib.ticker import MaxNLocator
-
-    for line in axes.lines:
-        line.set_markevery(max(1, points // 20))
-    axes.set_xlabel(label)
-    if label == "round":
-        ticks = MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
-        axes.xaxis.set_major_locator(ticks)
 
 
 def _write_counts(axes: "Axes", counts: list[list[float]], most: float) -> None:
@@ -244,24 +169,9 @@ def _write_counts(axes: "Axes", counts: list[list[float]], most: float) -> None:
                 text.set(ha="center", va="center")
 
 
-def _axes(height: float) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, height))
-    return figure, figure.add_subplot()
-
-
-def _percent(rows: list[Row], key: str) -> list[float]:
-    return [100 * fraction for fraction in column(rows, key)]
-
-
 def _term(rows: list[Row], key: str) -> list[float]:
     values = column(rows, f"loss_{key}")
-    return values if _has(values) else column(rows, key)
-
-
-def _has(values: list[float]) -> bool:
-    return any(map(math.isfinite, values))
+    return values if has(values) else column(rows, key)
 
 
 def _by_global_accuracy(rows: list[Row]) -> list[int]:

@@ -14,6 +14,7 @@ from statistics import fmean, pstdev
 from deffd_flower import __version__
 from deffd_flower.config import RunConfig
 from deffd_flower.progress import Progress
+from deffd_flower.qkd.grant import Level
 from deffd_flower.results.writer import RunWriter
 from deffd_flower.strategy.dispatch import Dispatcher
 from deffd_flower.strategy.observer import Metrics, Observer
@@ -187,32 +188,27 @@ def pool_rows(server_round: int, dispatcher: Dispatcher) -> list[dict[str, float
     levels = dispatcher.levels()
     if not levels:
         return []
-    time_s = round(dispatcher.controller.now, 6)
-    starved = dispatcher.counts["starved"]
-
-    def row(
-        link: str, stored: int, available: int, qber: float, aborted: int
-    ) -> dict[str, float | str]:
-        head: dict[str, float | str] = {"round": server_round, "time_s": time_s, "link": link}
-        return {
-            **head,
-            "stored": stored,
-            "available": available,
-            "qber": round(qber, 6),
-            "aborted": aborted,
-            "starved": starved,
-        }
-
-    rows = [row(link, *level) for link, level in sorted(levels.items())]
-    every = levels.values()
-    total = row(
-        "all",
-        sum(level.stored for level in every),
-        sum(level.available for level in every),
-        fmean(level.qber for level in every),
-        sum(level.aborted for level in every),
+    head: dict[str, float | str] = {
+        "round": server_round,
+        "time_s": round(dispatcher.controller.now, 6),
+    }
+    starved = {"starved": dispatcher.counts["starved"]}
+    each = [
+        {**head, "link": link, "links": 1, **_as_cells(level), **starved}
+        for link, level in sorted(levels.items())
+    ]
+    total = Level(
+        sum(level.stored for level in levels.values()),
+        sum(level.available for level in levels.values()),
+        fmean(level.qber for level in levels.values()),
+        sum(level.aborted for level in levels.values()),
     )
-    return [*(rows if len(rows) <= LINKS_SHOWN else []), total]
+    every = {**head, "link": "all", "links": len(levels), **_as_cells(total), **starved}
+    return [*(each if len(each) <= LINKS_SHOWN else []), every]
+
+
+def _as_cells(level: Level) -> dict[str, float]:
+    return {**level._asdict(), "qber": round(level.qber, 6)}
 
 
 def accuracies(clients: Sequence[Metrics]) -> dict[str, float]:

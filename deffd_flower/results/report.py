@@ -4,15 +4,19 @@ import json
 import math
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
-from deffd_flower.results.figures import ACCURACIES, INK, PAPER, draw, worst_tenth
+from deffd_flower.results import key_section
+from deffd_flower.results.chart import ACCURACIES, INK, PAPER
+from deffd_flower.results.figures import draw, worst_tenth
+from deffd_flower.results.reader import Row, Run, column, read_run
 from deffd_flower.results.table import (
+    KEY_QUANTITIES,
     NOTHING,
     QUANTITIES,
     count,
@@ -24,7 +28,7 @@ from deffd_flower.results.table import (
     written,
 )
 from deffd_flower.results.template import PAGE, STYLE
-from deffd_flower.results.writer import Row, Run, column, read_run, write_whole
+from deffd_flower.results.writer import write_whole
 
 IDENTITY = ["strategy", "dataset", "model", "clients", "rounds", "seed"]
 
@@ -89,6 +93,7 @@ def render(directory: Path) -> Path:
         Shown(name, _inlined(name, svg, TITLES[name]), TITLES[name], _caption(name, run, facts))
         for name, svg in draw(run).items()
     ]
+    keys = key_section.key_section(run, facts)
     labels, rows = _client_table(run.clients)
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     text = page.from_string(PAGE).render(
@@ -97,8 +102,10 @@ def render(directory: Path) -> Path:
         subtitle=_subtitle(run),
         notice=_notice(run),
         tiles=_tiles(facts),
-        figures=figures,
-        summary=_summary(facts),
+        figures=[figure for figure in figures if figure.name not in key_section.TITLES],
+        key_figures=[figure for figure in figures if figure.name in key_section.TITLES],
+        keys=keys,
+        summary=_summary(facts, apart=KEY_QUANTITIES if keys else []),
         config=[(key, _as_typed(value)) for key, value in run.config.items()],
         client_labels=labels,
         clients=rows,
@@ -117,10 +124,13 @@ TITLES = {
     "clients": "Accuracy of each client",
     "partition": "Who holds what",
     "losses": "Training objective",
+    **key_section.TITLES,
 }
 
 
 def _caption(name: str, run: Run, facts: Mapping[str, object]) -> str:
+    if name in key_section.TITLES:
+        return key_section.caption(name, run, facts)
     if name == "learning-curves":
         return (
             "Mean over clients after each evaluated round. Global is measured on the whole test "
@@ -194,11 +204,13 @@ def _tiles(facts: Mapping[str, object]) -> list[Tile]:
     return tiles
 
 
-def _summary(facts: Mapping[str, object]) -> list[tuple[str, str]]:
-    known = [(QUANTITIES[key][0], written(key, facts)) for key in QUANTITIES if key in facts]
-    apart = {"global_accuracy_std", "versions", "command"}
-    others = [key for key in facts if key not in QUANTITIES and key not in apart]
-    return known + [(_label(key), plain(facts[key])) for key in others]
+def _summary(facts: Mapping[str, object], apart: Collection[str]) -> list[tuple[str, str]]:
+    """Return label and value of every fact, but for those shown in a section apart."""
+    here = [
+        key for key in facts if key not in {"global_accuracy_std", "versions", "command", *apart}
+    ]
+    known = [(QUANTITIES[key][0], written(key, facts)) for key in QUANTITIES if key in here]
+    return known + [(_label(key), plain(facts[key])) for key in here if key not in QUANTITIES]
 
 
 def _client_table(rows: list[Row]) -> tuple[list[str], list[Client]]:

@@ -26,6 +26,15 @@ NAMES = {
 }
 """Proper names of strategies and data sets, by config value."""
 
+SUITES = {
+    "otp": "One-time pad",
+    "aes": "AES-256-GCM",
+    "hybrid": "AES + ML-KEM",
+    "pqc": "ML-KEM, no QKD",
+    "none": "None: plaintext",
+}
+"""Short names of the ways to seal a model, by config value."""
+
 
 def number(value: object) -> float:
     """Return the value as a float, NaN when it is not a number."""
@@ -48,7 +57,10 @@ def duration(value: object) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {seconds:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24:,} d {hours % 24:02d} h"
 
 
 def megabytes(value: object) -> str:
@@ -83,6 +95,26 @@ def proper_name(value: object) -> str:
     return NAMES.get(str(value), plain(value))
 
 
+def suite_name(value: object) -> str:
+    """Return a short name of a way to seal models."""
+    return SUITES.get(str(value), plain(value))
+
+
+def listed(value: object) -> str:
+    """Return a list's entries as text."""
+    return ", ".join(map(plain, value)) if isinstance(value, list) else plain(value)
+
+
+def shares(value: object) -> str:
+    """Return amounts by suite as percentages of their sum."""
+    amounts = value if isinstance(value, dict) else {}
+    total = math.fsum(map(number, amounts.values()))
+    if not total > 0:
+        return NOTHING
+    parts = [f"{suite_name(name)} {percent(number(amounts[name]) / total)}" for name in amounts]
+    return ", ".join(parts)
+
+
 QUANTITIES: dict[str, tuple[str, Callable[[object], str]]] = {
     "strategy": ("Strategy", proper_name),
     "dataset": ("Data set", proper_name),
@@ -103,8 +135,27 @@ QUANTITIES: dict[str, tuple[str, Callable[[object], str]]] = {
     "loss_feature": ("Fusion feature-map loss", plain),
     "models_sent": ("Models sent", count),
     "bytes_sent": ("Sent (MB)", megabytes),
+    "suite": ("Suite", suite_name),
+    "min_suite": ("Weakest suite allowed", suite_name),
+    "models_by_suite": ("Models by suite (%)", shares),
+    "bytes_by_suite": ("Bytes by suite (%)", shares),
+    "key_source": ("Key source", plain),
+    "qkd_network": ("QKD network", plain),
+    "link": ("QKD system of a link", plain),
     "key_bits": ("Key used (bits)", count),
+    "key_bits_per_model": ("Key per model (bits)", count),
+    "sim_time_s": ("Simulated time", duration),
+    "starved": ("Starved of key (models)", count),
+    "waits": ("Waited for key (models)", count),
+    "waited_s": ("Waited for key, in all", duration),
+    "repicked": ("Sent to another peer", count),
+    "degraded": ("Sent under weaker suite", count),
+    "skipped": ("Not sent, lacking key", count),
     "sealed_failures": ("Sealed models refused", count),
+    "relayed": ("Models whose key trusted nodes saw", count),
+    "exposed_nodes": ("Trusted nodes that saw keys", listed),
+    "compromised": ("Models whose key Eve read", count),
+    "eve": ("Eve", plain),
     "failures": ("Failures", count),
     "wall_s": ("Time", duration),
     "compute_s": ("Compute time", duration),
@@ -113,9 +164,20 @@ QUANTITIES: dict[str, tuple[str, Callable[[object], str]]] = {
 }
 """Label and format of each known quantity, in the order they are shown."""
 
+KEY_QUANTITIES = [
+    *("suite", "min_suite", "models_by_suite"),
+    *("key_source", "qkd_network", "link", "key_bits", "key_bits_per_model", "sim_time_s"),
+    *("starved", "waits", "waited_s", "repicked", "degraded", "skipped", "sealed_failures"),
+    *("relayed", "exposed_nodes", "compromised", "eve"),
+]
+"""Those about keys and seals, in the order they are shown."""
+
 ACCURACY_KEYS = [key for key in QUANTITIES if "accuracy" in key]
-COST_KEYS = ["models_sent", "bytes_sent", "key_bits", "wall_s"]
-CLOSING = ["strategy", "dataset", *ACCURACY_KEYS, *COST_KEYS]
+COST_KEYS = ["models_sent", "bytes_sent", "key_bits", "key_bits_per_model", "sim_time_s"]
+TROUBLES = ["starved", "waited_s", "repicked", "degraded", "skipped", "sealed_failures"]
+CLOSING = ["strategy", "dataset", "suite", *ACCURACY_KEYS, *COST_KEYS, *TROUBLES, "wall_s"]
+UNLESS_ZERO = {"key_bits_per_model", *TROUBLES}
+"""Quantities that the closing table leaves out where all runs have none of them."""
 
 
 def written(key: str, values: Mapping[str, object]) -> str:
@@ -143,6 +205,7 @@ def final_table(summary: Mapping[str, object], *references: Mapping[str, object]
         table.add_column(justify="right", style="" if place else "bold", overflow="fold")
     for key in CLOSING:
         cells = [written(key, values) for values in runs]
-        if any(cell != NOTHING for cell in cells):
+        unsaid = {NOTHING, written(key, {key: 0})} if key in UNLESS_ZERO else {NOTHING}
+        if not unsaid.issuperset(cells):
             table.add_row(QUANTITIES[key][0], *map(escape, cells))
     return table

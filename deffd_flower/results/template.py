@@ -4,12 +4,14 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --page: #f5f6f8; --card: #ffffff; --ink: #1b1d22; --soft: #5c6370; --line: #dfe2e8;
-  --bar: #cfe3f3; --accent: #0072b2; --warn-page: #fdf1dc; --warn-line: #e69f00;
+  --bar: #cfe3f3; --accent: #0072b2; --bad: #b34700; --fair: #8a5a00;
+  --warn-page: #fdf1dc; --warn-line: #e69f00;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #121418; --card: #1b1e24; --ink: #e8eaee; --soft: #a2a9b5; --line: #333842;
-    --bar: #1f4662; --accent: #56b4e9; --warn-page: #33290f; --warn-line: #e69f00;
+    --bar: #1f4662; --accent: #56b4e9; --bad: #ff8c42; --fair: #e6b450;
+    --warn-page: #33290f; --warn-line: #e69f00;
   }
 }
 * { box-sizing: border-box; }
@@ -60,13 +62,41 @@ tbody th, .facts td:first-child { text-align: left; }
 .worst th::after { content: " ▾"; color: #d55e00; }
 .bar { background: linear-gradient(to right, var(--bar) calc(var(--part) * 1%), transparent 0)
   no-repeat; }
+.numbers { display: grid; gap: .6rem 1.2rem; margin-bottom: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); }
+.numbers dt { color: var(--soft); font-size: .92rem; }
+.numbers dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
+.numbers .wide { grid-column: 1 / -1; order: 1; }
+.beside { display: grid; gap: 1rem; align-items: start; margin-bottom: 1rem; }
+@media (min-width: 66rem) {
+  .beside { grid-template-columns: 1fr 1fr; }
+  #keys { grid-row: 1 / span 3; }
+}
+.soft + .card { margin-top: .7rem; }
+.holds { display: inline-block; padding: .05rem .55rem; border: 1.5px solid; border-radius: 1rem;
+  font-weight: 600; color: var(--accent); }
+.holds.no { color: var(--bad); }
+.holds.simulated { color: var(--fair); border-style: dashed; }
+#claims th, #claims td { text-align: left; min-width: 9rem; }
+@media (max-width: 44rem) {
+  #claims thead { display: none; }
+  #claims tr { display: block; padding: .6rem .9rem; border-bottom: 1px solid var(--line); }
+  #claims tr > * { display: block; padding: .15rem 0; border: 0; }
+  #claims td[data-head]::before { content: attr(data-head) ": "; color: var(--soft); }
+}
 pre { margin: 0; padding: .9rem 1rem; overflow-x: auto; font: .9rem/1.6 ui-monospace, Menlo,
   Consolas, monospace; }
 summary { cursor: pointer; margin: 1rem 0 .6rem; font-weight: 600; }
 @media print { body { background: none; max-width: none; } details .scroll { max-height: none; } }
 """
 
-PAGE = """{% macro facts(entries) %}
+PAGE = """{% macro show(figure) %}
+<figure class="card" id="{{ figure.name }}">
+{{ figure.svg }}
+<figcaption><b>{{ figure.title }}.</b> {{ figure.caption }}</figcaption>
+</figure>
+{% endmacro %}
+{% macro facts(entries) %}
 <div class="card scroll" tabindex="0"><table class="facts"><tbody>
 {% for label, text in entries %}
 <tr><th scope="row">{{ label }}</th><td>{{ text }}</td></tr>
@@ -101,13 +131,50 @@ PAGE = """{% macro facts(entries) %}
 {% if figures %}
 <h2>Figures</h2>
 <div class="pair">
-{% for figure in figures %}
-<figure class="card" id="{{ figure.name }}">
-{{ figure.svg }}
-<figcaption><b>{{ figure.title }}.</b> {{ figure.caption }}</figcaption>
-</figure>
-{% endfor %}
+{% for figure in figures %}{{ show(figure) }}{% endfor %}
 </div>
+{% endif %}
+{% if keys or key_figures %}
+<h2>Keys and security</h2>
+{% if keys and keys.numbers %}
+<dl class="card numbers">
+{% for label, text in keys.numbers %}
+<div{% if text | length > 24 %} class="wide"{% endif %}>
+<dt>{{ label }}</dt><dd>{{ text }}</dd></div>
+{% endfor %}
+</dl>
+{% endif %}
+<div class="beside">
+{% for figure in key_figures %}{{ show(figure) }}{% endfor %}
+</div>
+{% endif %}
+{% if keys and keys.claims %}
+<p class="soft">{{ keys.notice }}</p>
+<div class="card scroll" tabindex="0"><table id="claims">
+<thead><tr><th scope="col">Guarantee</th><th scope="col">Holds</th><th scope="col">From what</th>
+<th scope="col">What breaks it</th></tr></thead>
+<tbody>
+{% for claim in keys.claims %}
+<tr><th scope="row">{{ claim.guarantee }}</th>
+<td data-head="Holds"><span class="holds {{ claim.holds }}">{{ claim.holds }}</span></td>
+<td data-head="From what">{{ claim.source }}</td>
+<td data-head="What breaks it">{{ claim.breaks }}</td></tr>
+{% endfor %}
+</tbody></table></div>
+{% endif %}
+{% if keys and keys.links %}
+<details open><summary>{{ keys.links | length }} quantum links, totals from keys.csv</summary>
+<div class="card scroll" tabindex="0"><table id="link-table">
+<thead><tr>{% for label in keys.link_labels %}<th scope="col">{{ label }}</th>{% endfor %}
+</tr></thead>
+<tbody>
+{% for row in keys.links %}
+<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+</details>
+{% elif keys and keys.more_links %}
+<p class="soft">{{ keys.more_links }} quantum links were used; keys.csv has the totals of each.</p>
 {% endif %}
 {% if clients %}
 <h2>Clients after round {{ last_round }}</h2>

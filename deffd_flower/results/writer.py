@@ -1,20 +1,15 @@
-"""The files of a run directory: written while the run goes on, read back to be shown."""
+"""The files of a run directory, written while the run goes on."""
 
 import csv
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
 from deffd_flower.errors import RequestError
-
-Cell = float | str
-Row = dict[str, Cell]
 
 DRAWING = {"jinja2", "markupsafe", "matplotlib"}
 
@@ -115,63 +110,10 @@ class RunWriter:
             writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run directory as read back; what was never written is empty.
-
-    Attributes:
-        directory: Where it lies, absolute.
-        config: Every config key, resolved.
-        rounds: A row per evaluated round; an empty cell reads as NaN.
-        clients: A row per client, of the last evaluated round alone.
-        partition: Samples by client and class, shape (clients, classes).
-        summary: The closing summary; empty when the run did not finish.
-    """
-
-    directory: Path
-    config: dict[str, object]
-    rounds: list[Row]
-    clients: list[Row]
-    partition: list[list[float]]
-    summary: dict[str, object]
-
-
-def read_run(directory: Path) -> Run:
-    """Read a run directory, finished or interrupted.
-
-    Raises:
-        RequestError: The directory is not one, or a file in it cannot be understood.
-    """
-    directory = directory.absolute()
-    if not (directory / "config.yaml").is_file():
-        raise RequestError("DIR", directory, "is not a run directory; it has no config.yaml")
-    try:
-        clients: list[dict[str, str]] = []
-        for _, group in groupby(_lines(directory / "clients.csv"), lambda row: row.get("round")):
-            clients = list(group)
-        return Run(
-            directory=directory,
-            config=_mapping(yaml.safe_load((directory / "config.yaml").read_text("utf-8"))),
-            rounds=_rows(_lines(directory / "rounds.csv")),
-            clients=_rows(clients),
-            partition=_counts(_lines(directory / "partition.csv")),
-            summary=_summary(directory / "summary.json"),
-        )
-    except (OSError, ValueError, yaml.YAMLError) as problem:
-        reason = " ".join(str(problem).split())
-        raise RequestError("DIR", directory, f"cannot be read as a run ({reason})") from problem
-
-
 def as_json(summary: Mapping[str, object], indent: int | None = None) -> str:
     """Return a summary as JSON, with null for what is no finite number."""
     plain = _plain(summary, null=True)
     return json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def column(rows: Iterable[Row], name: str) -> list[float]:
-    """Return one column as numbers; NaN where it is missing, empty or not a number."""
-    cells = (row.get(name, math.nan) for row in rows)
-    return [cell if isinstance(cell, float) else math.nan for cell in cells]
 
 
 def _make_empty(directory: Path) -> None:
@@ -212,35 +154,3 @@ def _plain(value: object, *, null: bool = False) -> object:
 
 def _cell(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _lines(path: Path) -> Iterator[dict[str, str]]:
-    """Yield a CSV file's rows, without the half line a killed process may have left."""
-    if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            yield from csv.DictReader(line for line in file if line.endswith("\n"))
-
-
-def _rows(lines: Iterable[dict[str, str]]) -> list[Row]:
-    return [{name: _parsed(cell) for name, cell in line.items()} for line in lines]
-
-
-def _parsed(cell: str) -> Cell:
-    try:
-        return float(cell or math.nan)
-    except ValueError:
-        return cell
-
-
-def _counts(lines: Iterable[dict[str, str]]) -> list[list[float]]:
-    return [[float(n) for name, n in line.items() if name != "client"] for line in lines]
-
-
-def _summary(path: Path) -> dict[str, object]:
-    return _mapping(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
-
-
-def _mapping(content: object) -> dict[str, object]:
-    if not isinstance(content, dict):
-        raise ValueError("a file that should hold keys and values holds something else")
-    return content

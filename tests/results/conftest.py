@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from deffd_flower.results.writer import RunWriter
+from tests.results.sealed_runs import DEGRADED, INTERCEPTED, write_sealed_run
 
 CONFIG: dict[str, object] = {
     "strategy": "def-fd",
@@ -98,3 +99,15 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a finished run, for tests that only read it."""
     return write_run(tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture(scope="session")
+def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a finished run with real key, for tests that only read it."""
+    return write_sealed_run(tmp_path_factory.mktemp("sealed") / "run", INTERCEPTED)
+
+
+@pytest.fixture(scope="session")
+def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a finished run with trusted nodes and three suites."""
+    return write_sealed_run(tmp_path_factory.mktemp("degraded") / "run", DEGRADED)

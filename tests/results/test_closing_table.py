@@ -5,13 +5,18 @@ import pytest
 from rich.console import Console
 
 from deffd_flower.results.table import (
+    CLOSING,
     NOTHING,
+    TROUBLES,
     count,
     duration,
     final_table,
+    listed,
     megabytes,
     percent,
     plain,
+    shares,
+    suite_name,
 )
 
 SUMMARY: dict[str, object] = {
@@ -55,6 +60,36 @@ def test_the_table_shows_percent_with_one_decimal_and_units() -> None:
     ]
 
 
+def test_key_and_what_it_was_short_of_are_shown_where_there_is_any() -> None:
+    quiet = {"suite": "aes", "key_bits": 2560, "key_bits_per_model": 256.0, "sim_time_s": 80.5}
+    calm: dict[str, object] = {**quiet, "starved": 0, "waited_s": 0.0, "skipped": 0, "degraded": 0}
+    words = "\n".join(printed(calm))
+    for shown in ("AES-256-GCM", "Key per model (bits)", "256", "Simulated time", "1 min 20 s"):
+        assert shown in words
+    for kept_quiet in ("Starved", "Waited", "Not sent", "weaker", "refused", "another peer"):
+        assert kept_quiet not in words
+    troubled = {"starved": 7, "waited_s": 7384, "skipped": 2, "degraded": 1, "sealed_failures": 3}
+    rows = [[c.strip() for c in line.split("│")[1:-1]] for line in printed({**calm, **troubled})]
+    for row in (
+        ["Starved of key (models)", "7"],
+        ["Waited for key, in all", "2 h 03 min"],
+        ["Not sent, lacking key", "2"],
+        ["Sent under weaker suite", "1"],
+        ["Sealed models refused", "3"],
+    ):
+        assert row in rows
+
+
+def test_the_table_stays_within_80_columns_with_every_row_and_two_references() -> None:
+    full: dict[str, object] = {**SUMMARY, **dict.fromkeys(TROUBLES, 123_456.0)}
+    full |= {"suite": "hybrid", "key_bits_per_model": 776_256.0, "sim_time_s": 1e7}
+    lines = printed(full, full, {"suite": "pqc"})
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == 2 + len([key for key in CLOSING if key != "absent_accuracy"])
+    (starved,) = [line for line in lines if "Starved" in line]
+    assert [cell.strip() for cell in starved.split("│")[2:-1]] == ["123,456", "123,456", NOTHING]
+
+
 def test_references_stand_beside_the_run_within_80_columns_and_gaps_are_marked() -> None:
     reference: dict[str, object] = {"strategy": "def-kt", "absent_accuracy": 0.5}
     lines = printed(SUMMARY, reference, reference)
@@ -75,6 +110,9 @@ def test_values_are_shown_as_they_are_not_as_markup() -> None:
         (59.96, "1 min 00 s"),
         (3599.6, "1 h 00 min"),
         (7384, "2 h 03 min"),
+        (172_799, "47 h 59 min"),
+        (172_800, "2 d 00 h"),
+        (9e7, "1,041 d 16 h"),
         (None, NOTHING),
         (math.nan, NOTHING),
     ],
@@ -97,6 +135,12 @@ def test_durations(seconds: object, text: str) -> None:
         (plain(0.123456), "0.1235"),
         (plain({"flwr": "1.41.0", "torch": "2.9"}), "flwr 1.41.0, torch 2.9"),
         (plain(True), "true"),
+        (suite_name("otp"), "One-time pad"),
+        (suite_name("mine:Suite"), "mine:Suite"),
+        (shares({"otp": 3, "aes": 1.0}), "One-time pad 75.0, AES-256-GCM 25.0"),
+        (shares({}), NOTHING),
+        (shares(None), NOTHING),
+        (listed(["a", 1]), "a, 1"),
     ],
 )
 def test_numbers(shown: str, text: str) -> None:

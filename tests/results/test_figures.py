@@ -13,10 +13,11 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from deffd_flower.results import figures
-from deffd_flower.results.writer import Row, Run, read_run
+from deffd_flower.results import chart, figures
+from deffd_flower.results.reader import Row, Run, read_run
 
 NAMES = ["learning-curves", "accuracy-by-traffic", "clients", "partition", "losses"]
+DRAWN = [*NAMES, "accuracy-by-key"]
 MakeRun = Callable[..., Path]
 
 
@@ -46,7 +47,7 @@ def test_every_figure_is_there_as_svg_and_as_png(finished: Path) -> None:
         assert tag(ElementTree.fromstring(svg)) == "svg"
         with Image.open(finished / "figures" / f"{name}.png") as picture:
             assert picture.format == "PNG"
-            assert picture.width == round(figures.WIDTH * 200)
+            assert picture.width == round(chart.WIDTH * 200)
 
 
 def test_axes_carry_units_and_legends_name_what_is_drawn(finished: Path) -> None:
@@ -71,7 +72,7 @@ def test_the_same_run_gives_the_same_bytes_in_another_process(finished: Path) ->
         "render(Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", program, str(finished)], check=True)
-    assert len(before) == 2 * len(NAMES) + 1
+    assert len(before) == 2 * len(DRAWN) + 1
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -91,7 +92,7 @@ def test_drawing_leaves_matplotlibs_global_state_alone(make_run: MakeRun) -> Non
 
 def test_figures_without_data_are_not_drawn() -> None:
     nothing = run_of(rounds=[{"round": 1.0, "global_accuracy": math.nan, "loss_ce": math.nan}])
-    assert [draw(nothing) for draw in figures.FIGURES.values()] == [None] * 5
+    assert [draw(nothing) for draw in figures.FIGURES.values()] == [None] * 9
 
 
 def test_without_traffic_there_is_no_traffic_figure() -> None:
@@ -150,9 +151,9 @@ def test_counts_are_written_into_the_cells_of_small_partitions_only(make_run: Ma
 @pytest.mark.parametrize("clients", [10, 20, 100])
 def test_labels_do_not_overlap(make_run: MakeRun, clients: int) -> None:
     run = read_run(make_run(clients=clients, finish=False))
-    for draw in figures.FIGURES.values():
-        with style.context(["default", figures.STYLE]):
-            figure = draw(run)
+    for name in DRAWN:
+        with style.context(["default", chart.STYLE]):
+            figure = figures.FIGURES[name](run)
             assert figure is not None
             figure.draw_without_rendering()
             for axes in figure.axes:
@@ -163,7 +164,7 @@ def test_labels_do_not_overlap(make_run: MakeRun, clients: int) -> None:
                         if label.get_text() and label.get_visible()
                     ]
                     overlaps = [a.overlaps(b) for a, b in pairwise(boxes)]
-                    assert not any(overlaps), f"{draw.__name__}: {axis}"
+                    assert not any(overlaps), f"{name}: {axis}"
 
 
 def test_loss_scale_is_logarithmic_only_where_terms_lie_far_apart() -> None:

@@ -21,12 +21,13 @@ onload = () => {{
   const shown = selector => [...page.querySelectorAll(selector)].filter(e => height(e) > 0);
   document.body.dataset.measured = [
     page.documentElement.scrollWidth, shown("figure svg").length, shown("table").length,
-    shown("#client-table tbody tr").length,
+    shown("#client-table tbody tr").length, shown("#claims tbody tr").length,
+    shown("#link-table tbody tr").length,
     Math.floor(Math.min(...shown("figure svg text").map(height))),
   ].join(" ");
 }};
 </script>"""
-"""Measures the page's width, figures, tables, rows of clients, and its smallest text's height."""
+"""Measures the page's width, figures, tables, rows of three tables, and its least text's height."""
 
 
 def dumped(page: Path, profile: Path) -> str:
@@ -42,20 +43,31 @@ def dumped(page: Path, profile: Path) -> str:
 
 def test_the_report_opens_from_disk(finished: Path, tmp_path: Path) -> None:
     page = dumped(finished / "report.html", tmp_path)
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert page.count("<table") == 3
     assert "71.2 %" in page
 
 
 @pytest.mark.parametrize(("width", "legible"), [(390, 9), (1280, 13)])
+@pytest.mark.parametrize(
+    ("run", "shown"),
+    # Figures, tables; rows of clients, claims, links.
+    [("finished", [6, 3, 10, 0, 0]), ("degraded", [8, 5, 6, 12, 6])],
+)
 def test_figures_and_tables_are_visible_and_the_page_never_scrolls_sideways(
-    finished: Path, tmp_path: Path, width: int, legible: int
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    run: str,
+    shown: list[int],
+    width: int,
+    legible: int,
 ) -> None:
-    page = html.escape((finished / "report.html").read_text())
+    directory: Path = request.getfixturevalue(run)
+    page = html.escape((directory / "report.html").read_text())
     (tmp_path / "frame.html").write_text(FRAME.format(width=width, page=page))
     found = re.search(r'data-measured="([^"]*)"', dumped(tmp_path / "frame.html", tmp_path))
     assert found
-    content, figures, tables, rows, text = map(int, found[1].split())
+    content, *counts, text = map(int, found[1].split())
     assert content <= width
-    assert (figures, tables, rows) == (5, 3, 10)
+    assert counts == shown
     assert text >= legible

@@ -2,12 +2,14 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from deffd_flower.errors import RequestError
 from deffd_flower.results.report import render
+from tests.results.sealed_runs import DEGRADED, write_sealed_run
 
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}"
 MakeRun = Callable[..., Path]
@@ -75,7 +77,7 @@ def test_ids_of_the_inlined_figures_never_meet_and_every_reference_leads_somewhe
 ) -> None:
     page = Page(finished / "report.html")
     ids = page.values("id")
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 6
     assert len(ids) == len(set(ids)) > 100
     links = [ref[1:] for ref in page.values("href", "xlink:href") if ref.startswith("#")]
     clips = re.findall(r"url\(#([^)]+)\)", page.source)
@@ -120,7 +122,7 @@ def test_an_interrupted_run_shows_what_was_finished_and_says_so(make_run: MakeRu
     notice = "The numbers are those after round 3 of 4."
     assert any(words.endswith(notice) for words in page.words)
     assert page.words[page.words.index("Global") + 1] == "66.2 %"
-    assert page.tags.count("svg") == 5
+    assert page.tags.count("svg") == 6
     assert "Cross-entropy" not in page.words
 
 
@@ -180,3 +182,96 @@ def test_a_directory_without_a_run_is_a_wrong_request(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no config\.yaml"):
         render(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def section(page: Page, start: str, end: str) -> list[str]:
+    words = page.words[page.words.index(start) :]
+    return words[: words.index(end)]
+
+
+def test_the_section_on_keys_holds_numbers_claims_and_the_effect_of_eve(sealed: Path) -> None:
+    summary = json.loads((sealed / "summary.json").read_text())
+    page = Page(sealed / "report.html")
+    shown = section(page, "Keys and security", "Clients after round 12")
+    facts = dict(pairwise(shown))
+    assert facts["Suite"] == "One-time pad"
+    assert facts["Key used (bits)"] == f"{summary['key_bits']:,}"
+    assert facts["Key per model (bits)"] == "776,256"
+    assert facts["Starved of key (models)"] == str(summary["starved"])
+    assert facts["Not sent, lacking key"] == str(summary["skipped"])
+    assert facts["Eve"] == "intercept fraction=0.5 rounds=5-8"
+    assert "Weakest suite allowed" not in facts
+    assert "Sent to another peer" not in facts
+    assert facts["A model changed on its way is refused"] == "simulated"
+    assert facts["Models get through"] == "no"
+    assert any("key-source=embedded the secrecy of QKD keys is simulated" in w for w in shown)
+    begin = "Eve began at 8 min 00 s; since then blocks were aborted by the end of round 5"
+    assert any(begin in words for words in shown)
+    assert "Key per model (bits)" not in section(page, "Summary", "Configuration")
+
+
+def test_up_to_thirty_links_are_listed_with_their_totals(sealed: Path, degraded: Path) -> None:
+    shown = section(Page(degraded / "report.html"), "Keys and security", "Clients after round 4")
+    assert "6 quantum links, totals from keys.csv" in shown
+    start = shown.index("Last QBER (%)") + 1
+    names = shown[start : start + 9 * 6 : 9]
+    assert names == ["0-1", "1-2", "2-3", "3-4", "4-5", "5-0"]
+    last = [row for row in (degraded / "keys.csv").read_text().splitlines() if ",0-1," in row][-1]
+    totals = [f"{int(cell):,}" for cell in last.split(",")[-5:]]
+    produced, delivered, stored, expired, burnt = totals
+    assert shown[start + 1 : start + 6] == [produced, delivered, stored, expired, burnt]
+    many = section(Page(sealed / "report.html"), "Keys and security", "Clients after round 12")
+    assert any(
+        w.endswith("quantum links were used; keys.csv has the totals of each.") for w in many
+    )
+    assert "Last QBER (%)" not in many
+
+
+def test_trusted_nodes_and_weaker_suites_are_named(degraded: Path) -> None:
+    shown = section(Page(degraded / "report.html"), "Keys and security", "Clients after round 4")
+    facts = dict(pairwise(shown))
+    assert facts["Weakest suite allowed"] == "ML-KEM, no QKD"
+    nodes = json.loads((degraded / "summary.json").read_text())["exposed_nodes"]
+    assert facts["Trusted nodes that saw keys"] == ", ".join(nodes)
+    assert facts["Models are secret from trusted nodes that relay keys"] == "no"
+    assert facts["A model comes from the client it names"] == "no"
+    shares = "One-time pad 25.0, AES-256-GCM 50.0, ML-KEM, no QKD 25.0"
+    assert sorted(facts["Models by suite (%)"]) == sorted(shares)
+
+
+@pytest.mark.parametrize(("suite", "secret"), [("pqc", "computational"), ("none", "no")])
+def test_without_qkd_the_claims_stand_alone(tmp_path: Path, suite: str, secret: str) -> None:
+    keys: dict[str, object] = {"clients": 4, "rounds": 2, "suite": suite}
+    page = Page(write_sealed_run(tmp_path / "run", keys, 5000) / "report.html")
+    shown = section(page, "Keys and security", "Clients after round 2")
+    facts = dict(pairwise(shown))
+    assert facts["Models are secret from the relay server and whoever listens to it"] == secret
+    assert facts["Eavesdropping on the quantum channel is noticed"] == "no"
+    assert not {"QKD network", "Key source", "Key used (bits)", "Accuracy by key."} & set(shown)
+    assert not any("simulated" in words for words in shown if words != "Simulated time")
+
+
+def test_an_unfinished_runs_section_assumes_no_more_than_is_known(tmp_path: Path) -> None:
+    page = Page(render(write_sealed_run(tmp_path / "run", DEGRADED, finish=False)))
+    shown = section(page, "Keys and security", "Clients after round 4")
+    facts = dict(pairwise(shown))
+    assert facts["Suite"] == "One-time pad"
+    assert facts["Models are secret from trusted nodes that relay keys"] == "no"
+    assert any("those on the way" in words for words in shown)
+
+
+def test_hostile_names_of_links_nodes_and_attacks_are_shown_as_text(tmp_path: Path) -> None:
+    directory = write_sealed_run(tmp_path / "run", DEGRADED)
+    for name in ("keys.csv", "pools.csv"):
+        text = (
+            (directory / name)
+            .read_text()
+            .replace(",0-1,", f',"{HOSTILE.replace(chr(34), chr(34) * 2)}",')
+        )
+        (directory / name).write_text(text)
+    summary = json.loads((directory / "summary.json").read_text())
+    hostile = {"exposed_nodes": [HOSTILE], "bytes_by_suite": {HOSTILE: 1, "aes": 2}, "eve": HOSTILE}
+    (directory / "summary.json").write_text(json.dumps({**summary, **hostile}))
+    page = Page(render(directory))
+    assert not {"script", "img"} & set(page.tags)
+    assert page.words.count(HOSTILE) >= 2

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deffd_flower.errors import RequestError
-from deffd_flower.results.writer import RunWriter, column, read_run
+from deffd_flower.results.reader import column, read_run
+from deffd_flower.results.writer import RunWriter
 
 # Rows a process leaves behind that is killed before it can finish or close anything.
 KILLED = """
@@ -113,6 +114,43 @@ def test_partition_is_clients_by_classes(tmp_path: Path) -> None:
     assert read_run(tmp_path / "run").partition == [[3, 0, 1], [0, 5, 2]]
 
 
+def test_pools_are_read_as_a_row_per_round_with_the_extremes_of_single_links(
+    tmp_path: Path,
+) -> None:
+    writer = RunWriter(tmp_path / "run", {})
+    names = ("round", "link", "available", "qber")
+    of_links = [(1, "0-1", 70, 0.02), (1, "0-2", 30, 0.14), (1, "all", 100, 0.08)]
+    for rows in (of_links, [(2, "all", 900, 0.05)]):
+        writer.pool_rows([dict(zip(names, row, strict=True)) for row in rows])
+    first, second = read_run(tmp_path / "run").pools
+    assert first == {
+        **dict(zip(names, (1.0, "all", 100.0, 0.08), strict=True)),
+        **{"links": 2.0, "qber_lowest": 0.02, "qber_highest": 0.14, "available_lowest": 30.0},
+    }
+    assert (second["round"], second["available"]) == (2, 900)
+    extremes = ("links", "qber_lowest", "qber_highest", "available_lowest")
+    assert [math.isnan(float(second[name])) for name in extremes] == [True] * 4
+
+
+def test_a_number_of_links_that_is_written_down_is_kept(tmp_path: Path) -> None:
+    RunWriter(tmp_path / "run", {}).pool_rows([{"round": 1, "link": "all", "links": 190}])
+    assert read_run(tmp_path / "run").pools[0]["links"] == 190
+
+
+def test_of_the_ledger_each_links_last_row_and_its_aborts_and_shortages_are_read(
+    tmp_path: Path,
+) -> None:
+    RunWriter(tmp_path / "run", {})
+    (tmp_path / "run" / "keys.csv").write_text(
+        "link,event,blocks,stored\n0-1,aborted,3,10\n0-2,starved,0,7\n0-1,aborted,2,11\n"
+        "0-1,produced,9,12\n0-2,del"
+    )
+    assert read_run(tmp_path / "run").links == [
+        {"link": "0-1", "event": "produced", "blocks": 9, "stored": 12, "aborted": 5, "starved": 0},
+        {"link": "0-2", "event": "starved", "blocks": 0, "stored": 7, "aborted": 0, "starved": 1},
+    ]
+
+
 def test_summary_is_valid_json_with_null_for_what_is_no_number(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path / "run", {"strategy": "def-fd"})
     nested = {"loss": [math.inf, 2], "name": "é"}
@@ -185,6 +223,7 @@ def test_a_directory_that_cannot_be_used_is_a_wrong_request(
         ("config.yaml", "just words", "keys and values"),
         ("summary.json", "{", "cannot be read as a run"),
         ("partition.csv", "client,class_0\n0,many\n", "many"),
+        ("keys.csv", "link,event,blocks\n0-1,aborted,many\n", "many"),
     ],
 )
 def test_what_is_no_run_directory_is_a_wrong_request_in_one_line(
