@@ -20,7 +20,7 @@ from deffd_flower.models import build_model
 from deffd_flower.models.taps import feature_layers
 from deffd_flower.randomness import derived_seed, torch_generator
 from deffd_flower.strategy.presets import strategies
-from deffd_flower.training import Batch, arithmetic, train
+from deffd_flower.training import Batch, arithmetic, sgd, train
 from deffd_flower.transport.codec import decode_tensors, encode_tensors
 
 BUILT_IN_RULES = (average, distil)
@@ -47,11 +47,14 @@ class Peer:
             self.model.load_state_dict(decode_tensors(weights))
 
     def check(self) -> None:
-        """Look up everything the verbs will need.
+        """Look up everything the verbs will need, the optimiser included.
+
+        PyTorch's first optimiser imports for a second: better once here than in every worker.
 
         Raises:
             RequestError: A key names something that is not there.
         """
+        sgd(self.model, self.config)
         fusion = strategies.get(self.config.strategy)().fusion
         if fusion:
             fusion_rules.get(fusion)

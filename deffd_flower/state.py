@@ -9,6 +9,7 @@ fails leaves the old version current.
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
@@ -85,4 +86,5 @@ def _one_machine() -> bool:
         import ray
     except ModuleNotFoundError:
         return True
-    return not ray.is_initialized() or sum(node["Alive"] for node in ray.nodes()) == 1
+    nodes: Callable[[], list[dict[str, bool]]] = ray.nodes
+    return not ray.is_initialized() or sum(node["Alive"] for node in nodes()) == 1

@@ -1,0 +1,190 @@
+"""The tables in the documentation that follow from the code.
+
+``python -m tests.docs.tables`` writes them into the pages; with ``--check`` it names the pages that
+are out of date instead, and exits with 1.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from deffd_flower.config import DEFAULTS, RunConfig
+from deffd_flower.data.datasets import datasets
+from deffd_flower.data.partition import partitioners
+from deffd_flower.fusion.features import feature_losses
+from deffd_flower.models import models
+from deffd_flower.qkd.networks import networks
+from deffd_flower.qkd.presets import preset_table
+from deffd_flower.registry import Registry
+from deffd_flower.results.table import NAMES
+from deffd_flower.strategy.presets import GRAPH, OPTIONS, strategies
+from deffd_flower.strategy.topology import topologies
+from deffd_flower.transport.suites import suites
+from tests.docs.pages import ROOT, text_of
+
+SECTIONS = {
+    "strategy": "The run",
+    "dataset": "Data",
+    "model": "Model and training",
+    "ce-weight": "Fusion",
+    "topology": "Who writes to whom",
+    "suite": "Keys of the seals, and the QKD network",
+    "eval-every": "Evaluation, machine and files",
+}
+"""The first key of each section of the page."""
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    "strategy": strategies,
+    "dataset": datasets,
+    "partition": partitioners,
+    "model": models,
+    "feature-loss": feature_losses,
+    "topology": topologies,
+    "suite": suites,
+    "min-suite": suites,
+    "qkd-network": networks,
+}
+"""Where the named values of a key are."""
+
+BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
+
+
+def main(words: Sequence[str]) -> int:
+    """Write or check every table; return the exit code."""
+    stale = [page for page in TABLES if renewed(page) != text_of(page)]
+    if words == ["--check"]:
+        print("\n".join(stale))
+        return 1 if stale else 0
+    for page in stale:
+        (ROOT / page).write_text(renewed(page), encoding="utf-8")
+    return 0
+
+
+def renewed(page: str) -> str:
+    """Return a page with its tables written anew."""
+    text = text_of(page)
+    for name, table in TABLES[page].items():
+        between = re.compile(rf"(<!-- generated: {name} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+        if len(between.findall(text)) != 1:
+            raise ValueError(f"{page} must have one place for the table {name}")
+        text = between.sub(rf"\g<1>{table().replace(chr(92), chr(92) * 2)}", text)
+    return text
+
+
+def keys_table() -> str:
+    """Return every key with default, allowed values and meaning, a table per section."""
+    properties = RunConfig.model_json_schema(by_alias=True)["properties"]
+    lines = []
+    for key, schema in properties.items():
+        if key in SECTIONS:
+            lines += ["", f"## {SECTIONS[key]}", "", "| key | default | allowed | meaning |"]
+            lines += ["|---|---|---|---|"]
+        cells = [f"`{key}`", _written(DEFAULTS[key]), _allowed(key, schema), schema["description"]]
+        lines.append(_row(cells))
+    return "\n".join([*lines[1:], ""])
+
+
+def strategies_table() -> str:
+    """Return every strategy with what it does."""
+    rows = [[f"`{name}`", NAMES[name], first_line(strategies.get(name))] for name in _strategies()]
+    return table(["`strategy`", "name", "what happens"], rows)
+
+
+def reads_table() -> str:
+    """Return the keys that mean something to some strategies only."""
+    rows = []
+    for key in [key for key in DEFAULTS if key in OPTIONS - GRAPH]:
+        readers = [f"`{name}`" for name in _strategies() if key in strategies.get(name)().reads]
+        rows.append([f"`{key}`", ", ".join(readers)])
+    return table(["key", "strategies that read it"], rows)
+
+
+def suites_table() -> str:
+    """Return every suite with its rank and its claims, the highest rank first."""
+    ranked = sorted(suites.names(), key=lambda name: -suites.get(name).strength)
+    rows = [[f"`{name}`", suites.get(name).strength, suites.get(name).claims] for name in ranked]
+    return table(["suite", "rank", "claims"], rows)
+
+
+def links_table() -> str:
+    """Return every link preset, the fastest first."""
+    rows = [
+        [
+            f"`{link.name}`",
+            "" if link.length_km is None else f"{link.length_km:g}",
+            f"{link.loss_db:.3g}",
+            bits(link.bits_per_second),
+            "given" if link.measured else "model",
+            link.source,
+        ]
+        for link in preset_table()
+    ]
+    return table(["`link`", "km", "dB", "key per second", "rate", "source"], rows)
+
+
+def bits(amount: float) -> str:
+    """Return an amount of bits with three digits."""
+    for unit, size in (("Mb", 1e6), ("kb", 1e3)):
+        if amount >= size:
+            return f"{amount / size:.3g} {unit}"
+    return f"{amount:.3g} b"
+
+
+def first_line(documented: object) -> str:
+    """Return the first line of a docstring."""
+    return (documented.__doc__ or "").strip().splitlines()[0]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table."""
+    return "\n".join([_row(head), "|" + "---|" * len(head), *map(_row, rows), ""])
+
+
+def _strategies() -> list[str]:
+    return sorted(strategies.names(), key=list(NAMES).index)
+
+
+def _row(cells: Sequence[object]) -> str:
+    return f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _written(value: object) -> str:
+    if value == "":
+        return "empty"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _allowed(key: str, schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_allowed(key, choice) for choice in schema["anyOf"])
+    if key == "link":
+        return "[presets](qkd-simulation.md#links)"
+    if key in REGISTRIES:
+        return ", ".join(f"`{name}`" for name in REGISTRIES[key].names())
+    if schema["type"] == "boolean":
+        return "`true`, `false`"
+    if "const" in schema or "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if schema["type"] == "string":
+        return "text"
+    kind = "whole number" if schema["type"] == "integer" else "number"
+    limits = [f"{word} {schema[bound]:g}" for bound, word in BOUNDS.items() if bound in schema]
+    return ", ".join([kind, *limits])
+
+
+TABLES: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"strategies": strategies_table},
+    "docs/configuration.md": {"keys": keys_table, "reads": reads_table},
+    "docs/security.md": {"suites": suites_table},
+    "docs/qkd-simulation.md": {"links": links_table},
+}
+"""The tables of each page, by the name in its ``<!-- generated: name -->`` comment."""
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
