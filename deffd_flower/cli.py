@@ -37,6 +37,20 @@ def run(
 
 
 @app.command()
+def plan(
+    request: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE.yaml] [KEY=VALUE ...]", help="As for deffd run."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Say whether the QKD links can feed this federation; runs nothing."""
+    from deffd_flower.commands.plan import plan_command
+
+    plan_command(request or [], as_json)
+
+
+@app.command()
 def report(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR ...")],
 ) -> None:
@@ -45,6 +59,21 @@ def report(
 
     for directory in directories:
         typer.echo(render(directory))
+
+
+@app.command()
+def bench(
+    name: Annotated[str | None, typer.Argument(help="One benchmark; all without.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON lines.")] = False,
+    runs: Annotated[int, typer.Option(min=1, help="Turns of each comparison.")] = 5,
+    full: Annotated[bool, typer.Option("--full", help="Also what takes long.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Tiny sizes, only to try it.")] = False,
+    save: Annotated[bool, typer.Option("--save", help="Write benchmarks/results/.")] = False,
+) -> None:
+    """Measure this checkout: every number is a ratio to a reference of the same run."""
+    from deffd_flower.commands.bench import bench_command
+
+    bench_command(name, runs, as_json=as_json, full=full, quick=quick, save=save)
 
 
 def main() -> None:

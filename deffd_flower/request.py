@@ -11,6 +11,7 @@ from deffd_flower.qkd.simulation import controller_of
 from deffd_flower.strategy.dispatch import suites_in_play
 from deffd_flower.strategy.presets import apply_preset
 from deffd_flower.strategy.topology import topology
+from deffd_flower.transport.rekeying import RekeyPolicy
 from deffd_flower.transport.suites import suites
 
 
@@ -80,6 +81,7 @@ def _check_keys(config: RunConfig) -> None:
         raise RequestError("on-starved", "degrade", advice)
     if not suite.key_bits(1):
         _refuse_given(config, _QKD, f"suite={config.suite} uses no QKD key; leave it out")
+    RekeyPolicy(config.rekey_messages, config.rekey_bytes, config.rekey_seconds)
     if not suite.reuses_keys:
         _refuse_given(config, _REKEY, f"suite={config.suite} uses no key twice; leave it out")
     controller_of(config)

@@ -98,9 +98,9 @@ def _read(path: Path) -> bytes:
 class EmbeddedKeySource:
     """A client's key supply agent (ITU-T Y.3800) in a simulated QKD network.
 
-    Secrecy is simulated, see the module. The secret of a pair is HKDF-SHA-384 of the file's secret,
-    bound to the run and both SAE ids in the order of their bytes, so that both ends have the same.
-    A key is AES-256 in counter mode under HKDF-SHA-384 of that, bound to its key_ID: any piece of
+    Secrecy is simulated, see the module. A sender's secret with a receiver is HKDF-SHA-384 of the
+    file's secret, bound to the run and both SAE ids in this order: whatever the server grants, the
+    two directions of a pair never have a bit in common. A key is AES-256 in counter mode under HKDF-SHA-384 of that, bound to its key_ID: any piece of
     it comes without the bits before it.
 
     Args:
@@ -113,7 +113,7 @@ class EmbeddedKeySource:
         self._sae = sae
         self._run = run
         self._secret = secret
-        self._pairs: dict[str, bytes] = {}
+        self._secrets: dict[tuple[str, str], bytes] = {}
         self._sent: set[UUID] = set()
 
     def for_sending(self, peer: str, bits: int, grant: Sequence[KeyReference] = ()) -> KeyMaterial:
@@ -133,7 +133,7 @@ class EmbeddedKeySource:
         key_ids = {reference.key_id for reference in references}
         if not self._sent.isdisjoint(key_ids):
             raise KeyUnavailable("this grant has sealed a message already")
-        material = self._material(peer, references)
+        material = self._material(self._sae, peer, references)
         self._sent |= key_ids
         return material
 
@@ -143,29 +143,32 @@ class EmbeddedKeySource:
         Raises:
             KeyUnavailable: More is named than any message can need.
         """
-        return self._material(peer, references)
+        return self._material(peer, self._sae, references)
 
-    def _material(self, peer: str, references: Sequence[KeyReference]) -> KeyMaterial:
+    def _material(
+        self, sender: str, receiver: str, references: Sequence[KeyReference]
+    ) -> KeyMaterial:
         bits = sum(reference.length for reference in references)
         if bits > MAX_KEY_BITS:
             raise KeyUnavailable(f"{bits} key bits are named; a message takes {MAX_KEY_BITS}")
-        if peer == self._sae:
+        if sender == receiver:
             raise KeyUnavailable("an SAE shares no key with itself")
         secret = bytearray(bits // 8)
         rest = memoryview(secret)
         for reference in references:
             size = reference.length // 8
-            key = _derive(self._pair_secret(peer), pack_short(_KEY) + reference.key_id.bytes)
+            own = self._one_way_secret(sender, receiver)
+            key = _derive(own, pack_short(_KEY) + reference.key_id.bytes)
             _fill_with_keystream(rest[:size], key, reference.offset // 8)
             rest = rest[size:]
         return KeyMaterial(references, secret)
 
-    def _pair_secret(self, peer: str) -> bytes:
-        if peer not in self._pairs:
-            names = b"".join(sorted((pack_text(self._sae), pack_text(peer))))
+    def _one_way_secret(self, sender: str, receiver: str) -> bytes:
+        if (sender, receiver) not in self._secrets:
+            names = pack_text(sender) + pack_text(receiver)
             info = pack_short(_LINK) + names + self._run.to_bytes(8, "big")
-            self._pairs[peer] = _derive(self._secret, info)
-        return self._pairs[peer]
+            self._secrets[sender, receiver] = _derive(self._secret, info)
+        return self._secrets[sender, receiver]
 
 
 def _first_bits(grant: Sequence[KeyReference], bits: int) -> list[KeyReference]:
