@@ -117,7 +117,7 @@ def evaluate(message: Message, context: Context) -> Message:
     started = time.perf_counter()
     peer = _peer(context)
     if "arrays" in message.content:
-        peer.model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+        peer.adopt(message.content.array_records["arrays"].to_torch_state_dict())
         metrics = {}
     else:
         metrics = _fuse(message, peer)
@@ -161,7 +161,7 @@ def _orders(message: Message) -> Orders:
 
 
 def _train_centrally(message: Message, context: Context, peer: "Peer", started: float) -> Message:
-    peer.model.load_state_dict(message.content.array_records["arrays"].to_torch_state_dict())
+    peer.adopt(message.content.array_records["arrays"].to_torch_state_dict())
     metrics = peer.train(_orders(message).server_round)
     arrays = ArrayRecord({k: v.contiguous() for k, v in peer.model.state_dict().items()})
     return _reply(message, context, peer, metrics, started, {"arrays": arrays})
@@ -180,5 +180,6 @@ def _reply(
     metrics |= {"num-examples": float(len(peer.data.train)), "compute-s": seconds}
     content = RecordDict({"metrics": MetricRecord(dict(metrics)), **(records or {})})
     reply = Message(content, reply_to=message)
-    save_weights(context, peer.weights(), peer.config.client_state)
+    if peer.changed:
+        save_weights(context, peer.weights(), peer.config.client_state)
     return reply

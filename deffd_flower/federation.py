@@ -9,7 +9,6 @@ from flwr.serverapp.strategy import Strategy
 
 from deffd_flower.config import RunConfig
 from deffd_flower.engine.windowed_grid import WindowedGrid
-from deffd_flower.errors import DeffdError
 from deffd_flower.progress import Progress
 from deffd_flower.qkd.simulation import controller_of
 from deffd_flower.randomness import derived_seed
@@ -54,9 +53,11 @@ def federate(
         dispatcher = _dispatcher(config, roster, writer.directory / "keys.csv")
         recorder = Recorder(writer, config, roster, dispatcher, progress, engine)
         strategy, start = _strategy(config, roster, dispatcher, recorder)
-        strategy.start(windowed, start, config.rounds, config.message_timeout)
-        digests = _digests(windowed, roster, config.message_timeout)
-        dispatcher.controller.close()
+        try:
+            strategy.start(windowed, start, config.rounds, config.message_timeout)
+            digests = _digests(windowed, roster, config.message_timeout)
+        finally:
+            dispatcher.controller.close()
         return recorder.finish(digests)
 
 
@@ -71,7 +72,7 @@ def _strategy(
     """Return the strategy and what it starts from: nothing, or a central model's weights."""
     if strategies.get(config.strategy)().plan:
         return Gossip(config, roster, dispatcher, observer), ArrayRecord()
-    return CentralAverage(config, roster, observer), _initial_arrays(config)
+    return CentralAverage(config, roster, dispatcher, observer), _initial_arrays(config)
 
 
 def _initial_arrays(config: RunConfig) -> ArrayRecord:
@@ -85,13 +86,13 @@ def _initial_arrays(config: RunConfig) -> ArrayRecord:
 
 
 def _digests(grid: Grid, roster: Roster, timeout: float) -> Sequence[str]:
-    """Ask every client for the digest of its final weights, which also ends its run."""
+    """Ask every client for the digest of its final weights, which also ends its run.
+
+    A client that does not tell has an empty digest: the run's results stand without it.
+    """
     farewells = [Message(RecordDict(), member.node_id, "query.finish") for member in roster]
-    digests: dict[int, str] = {}
+    digests = dict.fromkeys(range(len(roster)), "")
     for reply in grid.send_and_receive(farewells, timeout=timeout):
         if reply.has_content():
             digests[roster.sender(reply)] = str(reply.content.config_records["digest"]["sha256"])
-    missing = [member.partition for member in roster if member.partition not in digests]
-    if missing:
-        raise DeffdError(f"clients {missing} did not tell their final weights' digest")
-    return [digests[member.partition] for member in roster]
+    return list(digests.values())

@@ -2,11 +2,12 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deffd_flower.config import RunConfig
 from deffd_flower.data.client import ClientData
@@ -34,6 +35,10 @@ class Peer:
         data: Its own samples and the global test set.
         config: The run's keys.
         weights: Its model as `weights` gave it; ``None`` for the initial one.
+
+    Attributes:
+        model: Its model.
+        changed: Whether the model is another than ``weights``.
     """
 
     def __init__(
@@ -43,8 +48,14 @@ class Peer:
         self.data = data
         self.config = config
         self.model = self._initial_model()
+        self.changed = weights is None
         if weights is not None:
             self.model.load_state_dict(decode_tensors(weights))
+
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
+        """Take over a central model's weights."""
+        self.model.load_state_dict(state)
+        self.changed = True
 
     def check(self) -> None:
         """Look up everything the verbs will need, the optimiser included.
@@ -64,7 +75,7 @@ class Peer:
     def train(self, server_round: int) -> dict[str, float]:
         """Train for ``local-epochs`` passes over the own samples; return the mean loss."""
         batches = self._batches("train", server_round, self.config.local_epochs)
-        with self._arithmetic():
+        with self._work("train", server_round):
             return train(self.model, batches, self.config)
 
     def fuse(self, received: Sequence[Package], server_round: int) -> dict[str, float]:
@@ -85,14 +96,15 @@ class Peer:
             return self._batches("fuse", server_round, epochs, index)
 
         rule = fusion_rules.get(strategies.get(self.config.strategy)().fusion)
-        self.model, terms = rule(
-            Fusion(self.model, received, self._model_of, batches, len(self.data.train), self.config)
-        )
+        own = len(self.data.train)
+        fusion = Fusion(self.model, received, self._model_of, batches, own, self.config)
+        with self._work("fuse", server_round):
+            self.model, terms = rule(fusion)
         return terms
 
     def evaluate(self) -> dict[str, float]:
         """Return accuracies on the global test set and on the own held-out samples."""
-        with self._arithmetic():
+        with arithmetic(self.config.precision, self.data.device):
             return evaluate(self.model, self.data, self.config.test_samples)
 
     def package(self, segments: Sequence[int]) -> bytes:
@@ -108,8 +120,16 @@ class Peer:
         """Return the SHA-256 of `weights`, in hexadecimal."""
         return hashlib.sha256(self.weights()).hexdigest()
 
-    def _arithmetic(self) -> torch.autocast:
-        return arithmetic(self.config.precision, self.data.device)
+    @contextmanager
+    def _work(self, purpose: str, server_round: int) -> Iterator[None]:
+        """Compute in the run's precision, and draw what layers such as Dropout draw by key."""
+        device = self.data.device
+        devices = [device] if device.type == "cuda" else []
+        seed = derived_seed(self.config.seed, "layers/" + purpose, self.partition, server_round)
+        with torch.random.fork_rng(devices), arithmetic(self.config.precision, device):
+            torch.manual_seed(seed)
+            self.changed = True
+            yield
 
     def _initial_model(self) -> nn.Module:
         spec = self.data.train.spec

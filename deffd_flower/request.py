@@ -9,7 +9,7 @@ from deffd_flower.data.datasets import datasets
 from deffd_flower.errors import RequestError
 from deffd_flower.qkd.simulation import controller_of
 from deffd_flower.strategy.dispatch import suites_in_play
-from deffd_flower.strategy.presets import apply_preset
+from deffd_flower.strategy.presets import apply_preset, strategies
 from deffd_flower.strategy.topology import topology
 from deffd_flower.transport.rekeying import RekeyPolicy
 from deffd_flower.transport.suites import suites
@@ -27,6 +27,7 @@ def resolve(request: Mapping[str, object]) -> RunConfig:
     _import_plugins(config)
     config = apply_preset(config)
     _check_traffic(config)
+    _check_fusion(config)
     _check_keys(config)
     return _check_data(config)
 
@@ -53,12 +54,46 @@ def _check_traffic(config: RunConfig) -> None:
     if config.pairs > config.clients // 2:
         advice = f"{config.clients} clients form at most {config.clients // 2} pairs"
         raise RequestError("pairs", config.pairs, advice)
+    _check_unread(config)
     topology(config)
     if config.teacher == "frozen" and config.receiver_keeps == "average":
         advice = "a frozen teacher learns nothing to average; receiver-keeps=received or own"
         raise RequestError("receiver-keeps", "average", advice)
     if config.teacher == "frozen" and config.fusion_update == "alternating":
         raise RequestError("fusion-update", "alternating", "teacher=frozen has one model to step")
+
+
+def _check_fusion(config: RunConfig) -> None:
+    if strategies.get(config.strategy)().fusion != "distil":
+        return
+    if config.ce_weight == config.kd_weight == config.gamma == 0:
+        raise RequestError("ce-weight", 0.0, "is the last term that is left; give it some weight")
+    if config.gamma == 0:
+        unread = ("feature-loss", "feature-layers")
+        _refuse_given(config, unread, "gamma=0 does not use it; leave it out")
+    if config.kd_weight == 0:
+        _refuse_given(config, ("temperature",), "kd-weight=0 does not use it; leave it out")
+
+
+# The keys that a value of another key does without.
+_WITHOUT = {
+    ("topology", "random-regular"): ("topology-probability",),
+    ("topology", "small-world"): (),
+    ("topology", "erdos-renyi"): ("topology-degree",),
+    ("topology", ""): ("topology-degree", "topology-probability"),
+    ("on-starved", "wait"): (),
+    ("on-starved", ""): ("max-wait-s",),
+    ("strategy", "fedavg"): ("common-init",),
+    ("strategy", "local"): ("transfer-mbps", "min-suite"),
+    ("strategy", ""): (),
+}
+
+
+def _check_unread(config: RunConfig) -> None:
+    given = config.values()
+    for key in dict.fromkeys(key for key, _ in _WITHOUT):
+        unread = _WITHOUT.get((key, str(given[key])), _WITHOUT[key, ""])
+        _refuse_given(config, unread, f"{key}={given[key]} does not use it; leave it out")
 
 
 _QKD = (
@@ -82,6 +117,9 @@ def _check_keys(config: RunConfig) -> None:
     if not suite.key_bits(1):
         _refuse_given(config, _QKD, f"suite={config.suite} uses no QKD key; leave it out")
     RekeyPolicy(config.rekey_messages, config.rekey_bytes, config.rekey_seconds)
+    if config.rekey_messages == 1:
+        advice = "rekey-messages=1 takes a fresh key for each model; leave it out"
+        _refuse_given(config, ("rekey-bytes", "rekey-seconds"), advice)
     if not suite.reuses_keys:
         _refuse_given(config, _REKEY, f"suite={config.suite} uses no key twice; leave it out")
     controller_of(config)

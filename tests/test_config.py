@@ -78,9 +78,16 @@ def test_a_key_the_strategy_would_ignore_is_refused(strategy: str, key: str, val
         ({"qkd-network": "mesh"}, "qkd-network=mesh: must be one of"),
         ({"eve": "listen hard"}, "attack=listen: must be one of"),
         ({"suite": "rot13"}, "suite=rot13: must be one of"),
+        ({"rekey-seconds": 9}, "rekey-seconds=9.0: rekey-messages=1 takes a fresh key"),
+        ({"on-starved": "skip", "max-wait-s": 9}, "max-wait-s=9.0: on-starved=skip does not"),
+        ({"topology-degree": 3}, "topology-degree=3: topology=complete does not use it"),
+        ({"kd-weight": 0, "temperature": 2}, "temperature=2.0: kd-weight=0 does not use it"),
+        ({"gamma": 0, "feature-loss": "cos"}, "feature-loss=cos: gamma=0 does not use it"),
+        ({"strategy": "hand-off", "ce-weight": 0}, "ce-weight=0.0: is the last term that is left"),
+        ({"topology": "small-world", "topology-degree": 3}, "topology-degree=3: must be even"),
     ],
 )
-def test_keys_of_the_transport_must_fit_together(request_: dict[str, object], told: str) -> None:
+def test_keys_must_fit_together(request_: dict[str, object], told: str) -> None:
     with pytest.raises(RequestError, match=told):
         resolve(request_)
 

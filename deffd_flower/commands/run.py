@@ -14,7 +14,7 @@ from deffd_flower.data.client import client_data
 from deffd_flower.data.datasets import resolve_auto
 from deffd_flower.engine.local_grid import LocalGrid
 from deffd_flower.engine.process_grid import ProcessGrid, usable_cores
-from deffd_flower.errors import DeffdError
+from deffd_flower.errors import DeffdError, RequestError
 from deffd_flower.federation import federate
 from deffd_flower.peer import Peer
 from deffd_flower.progress import LiveProgress
@@ -61,18 +61,27 @@ def _run(config: RunConfig, directory: Path, console: Console) -> dict[str, obje
         with _grid(config) as grid, LiveProgress(console) as progress:
             return federate(grid, config, directory, progress)
     except KeyboardInterrupt:
-        console.print(f"interrupted; what was finished is in {directory}", soft_wrap=True)
+        if directory.exists():
+            console.print(f"interrupted; what was finished is in {directory}", soft_wrap=True)
+        raise
+    except RequestError:
         raise
     except DeffdError as problem:
-        raise DeffdError(f"{problem}. The log is {directory / 'run.log'}") from problem
+        raise DeffdError(f"{problem}{_where_logged(directory)}") from problem
     except Exception as problem:
         reason = f"{type(problem).__name__}: {problem}"
-        raise DeffdError(f"{reason}. The log is {directory / 'run.log'}") from problem
+        raise DeffdError(f"{reason}{_where_logged(directory)}") from problem
+
+
+def _where_logged(directory: Path) -> str:
+    log = directory / "run.log"
+    return f". The log is {log}" if log.exists() else ""
 
 
 def _grid(config: RunConfig) -> AbstractContextManager[LocalGrid]:
     """Return the engine: worker processes, or this process where one worker has to do."""
     workers = min(config.workers or usable_cores(), config.clients)
-    if workers == 1:
+    # CUDA does not survive a fork, and one process fills a GPU as well as several.
+    if workers == 1 or config.device != "cpu":
         return nullcontext(LocalGrid(client_app, config.clients, config.values()))
     return ProcessGrid(client_app, config.clients, config.values(), workers)

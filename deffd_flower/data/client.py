@@ -100,6 +100,10 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as problem:
         raise RequestError("device", name, "must be cpu, cuda or cuda:N") from problem
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RequestError("device", name, "PyTorch finds no CUDA device here; device=cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise RequestError("device", name, "must be cpu, cuda or cuda:N")
+    found = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= found:
+        advice = f"PyTorch finds {found} CUDA devices here, counted from 0; or device=cpu"
+        raise RequestError("device", name, advice)
     return device

@@ -17,6 +17,7 @@ from deffd_flower.engine.local_grid import APP_RAISED, LocalGrid, called
 
 WORKER_DIED = 103
 _STOP_S = 5.0
+_WAIT_S = 0.5
 
 
 class _Worker(NamedTuple):
@@ -83,7 +84,7 @@ class ProcessGrid(LocalGrid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Wait until a worker has answered, and return all answers that are there.
+        """Wait a moment for a worker to answer, and return all answers that are there.
 
         Answers are returned whether they were asked for or not: every message pushed is one that
         somebody waits for.
@@ -91,7 +92,7 @@ class ProcessGrid(LocalGrid):
         if not self._busy:
             return []
         by_pipe = {worker.pipe: worker for worker in self._busy}
-        ready = wait(list(by_pipe))
+        ready = wait(list(by_pipe), timeout=_WAIT_S)
         replies = [self._receive(worker) for pipe, worker in by_pipe.items() if pipe in ready]
         self._hand_out()
         return replies

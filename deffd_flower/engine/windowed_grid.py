@@ -48,8 +48,8 @@ class WindowedGrid(Grid):
         held: deque[Message] = deque()
         flying: dict[str, int] = {}
         while True:
-            self._send(waiting, held, flying)
-            if not flying and not held:
+            drawn = self._send(waiting, held, flying)
+            if not flying and not held and not drawn:
                 return
             replies = self._collect(flying)
             yield from replies
@@ -61,8 +61,12 @@ class WindowedGrid(Grid):
 
     def _send(
         self, waiting: Iterator[Message], held: deque[Message], flying: dict[str, int]
-    ) -> None:
-        """Send what fits: first the messages held back for busy nodes, then new ones."""
+    ) -> int:
+        """Send what fits: first the messages held back for busy nodes, then new ones.
+
+        Returns:
+            How many messages were looked at; a grid may drop those for nodes it does not know.
+        """
         busy = {*flying.values(), *self._late.values()}
         room = self._window - len(flying)
         candidates = [*held, *islice(waiting, max(0, room - len(held)))]
@@ -76,6 +80,7 @@ class WindowedGrid(Grid):
             room -= 1
             for message_id in self._grid.push_messages([message]):
                 flying[message_id] = node
+        return len(candidates)
 
     def _collect(self, flying: dict[str, int]) -> list[Message]:
         arrived = list(self._grid.pull_messages([*flying, *self._late]))

@@ -1,7 +1,6 @@
 """Fusion by averaging weights: FullAvg and Combo."""
 
 import copy
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ def pair_mean(fusion: Fusion) -> tuple[nn.Module, dict[str, float]]:
     own = fusion.own
     for package in fusion.received:
         own = mean_model(own, fusion.model_of(package), 0.5)
-    return own, train(own, _after(fusion), fusion.config)
+    return own, _train_on(own, fusion)
 
 
 @fusion_rules.register("segment-mean")
@@ -46,7 +45,7 @@ def segment_mean(fusion: Fusion) -> tuple[nn.Module, dict[str, float]]:
         for index, piece in enumerate(split(fusion.own, fusion.config.segments))
     ]
     join(fusion.own, pieces)
-    return fusion.own, train(fusion.own, _after(fusion), fusion.config)
+    return fusion.own, _train_on(fusion.own, fusion)
 
 
 def _weighted_mean(piece: Tensor, index: int, fusion: Fusion) -> Tensor:
@@ -58,6 +57,7 @@ def _weighted_mean(piece: Tensor, index: int, fusion: Fusion) -> Tensor:
     return mean
 
 
-def _after(fusion: Fusion) -> Iterator[tuple[Tensor, Tensor]]:
-    """The optional local pass after averaging, for comparisons at equal compute."""
-    return fusion.batches(fusion.config.average_epochs, 0)
+def _train_on(model: nn.Module, fusion: Fusion) -> dict[str, float]:
+    """Make the optional local pass after averaging, for comparisons at equal compute."""
+    losses = train(model, fusion.batches(fusion.config.average_epochs, 0), fusion.config)
+    return {"ce": losses["train"]} if losses else {}

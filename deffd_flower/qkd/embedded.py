@@ -100,8 +100,9 @@ class EmbeddedKeySource:
 
     Secrecy is simulated, see the module. A sender's secret with a receiver is HKDF-SHA-384 of the
     file's secret, bound to the run and both SAE ids in this order: whatever the server grants, the
-    two directions of a pair never have a bit in common. A key is AES-256 in counter mode under HKDF-SHA-384 of that, bound to its key_ID: any piece of
-    it comes without the bits before it.
+    two directions of a pair never have a bit in common. A key is AES-256 in
+    counter mode under HKDF-SHA-384 of that, bound to its key_ID: any piece of it comes without the
+    bits before it.
 
     Args:
         sae: The client's own SAE id.

@@ -13,6 +13,7 @@ from statistics import fmean, pstdev
 
 from deffd_flower import __version__
 from deffd_flower.config import RunConfig
+from deffd_flower.errors import DeffdError
 from deffd_flower.progress import Progress
 from deffd_flower.qkd.grant import Level
 from deffd_flower.results.writer import RunWriter
@@ -107,7 +108,12 @@ class Recorder(Observer):
     def evaluated(self, server_round: int, metrics: Mapping[int, Metrics]) -> None:
         """Write one row for the round and one for each client."""
         clients = [self._client_row(server_round, p, metrics[p]) for p in sorted(metrics)]
-        row = {"round": server_round, **accuracies(list(metrics.values())), **self._totals()}
+        row = {
+            "round": server_round,
+            "evaluated": len(clients),
+            **accuracies(list(metrics.values())),
+            **self._totals(),
+        }
         row |= {f"loss_{term}": _mean(self._terms[term]) for term in TERMS}
         self._terms.clear()
         self._last_row = row
@@ -119,8 +125,14 @@ class Recorder(Observer):
         """Write summary and report; return the summary.
 
         Args:
-            digests: SHA-256 of each client's final weights, in partition order.
+            digests: SHA-256 of each client's final weights, in partition order; empty where
+                unknown.
+
+        Raises:
+            DeffdError: There is nothing to report.
         """
+        if not self._last_row:
+            raise DeffdError("no client was ever evaluated")
         config = self._config
         summary: dict[str, object] = {
             "strategy": config.strategy,
@@ -132,11 +144,11 @@ class Recorder(Observer):
             **self._last_row,
             **self._totals(),
             **self._security(),
-            "state_sha256": hashlib.sha256("".join(digests).encode()).hexdigest(),
+            "state_sha256": combined(digests),
             "engine": self._engine,
             "versions": versions(),
         }
-        del summary["round"]
+        summary["last_evaluated_round"] = summary.pop("round")
         self._writer.finish(summary)
         return summary
 
@@ -172,7 +184,9 @@ class Recorder(Observer):
             "link": config.link,
             "eve": config.eve,
             "bytes_by_suite": dict(dispatcher.bytes_by_suite),
-            "models_by_suite": dict(dispatcher.models_by_suite),
+            "models_by_suite": {
+                suite: round(models, 6) for suite, models in dispatcher.models_by_suite.items()
+            },
             "key_bits_per_model": tally.key_bits / self._models_sent if self._models_sent else 0,
             "relayed": tally.relayed,
             "compromised": tally.compromised,
@@ -209,6 +223,13 @@ def pool_rows(server_round: int, dispatcher: Dispatcher) -> list[dict[str, float
 
 def _as_cells(level: Level) -> dict[str, float]:
     return {**level._asdict(), "qber": round(level.qber, 6)}
+
+
+def combined(digests: Sequence[str]) -> str | None:
+    """Return the hash over all clients' digests; ``None`` if one is unknown."""
+    if not all(digests):
+        return None
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def accuracies(clients: Sequence[Metrics]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from deffd_flower.config import RunConfig
+from deffd_flower.strategy.dispatch import Dispatcher
 from deffd_flower.strategy.evaluation import Patience, Phase, numbers, report_evaluation
 from deffd_flower.strategy.observer import Observer
 from deffd_flower.strategy.plans import Transfer
@@ -23,13 +24,17 @@ class CentralAverage(FedAvg):
     Args:
         config: The run's keys.
         roster: The clients; all take part in every round.
+        dispatcher: Lets simulated time pass.
         observer: Hears of everything that happens.
     """
 
-    def __init__(self, config: RunConfig, roster: Roster, observer: Observer) -> None:
+    def __init__(
+        self, config: RunConfig, roster: Roster, dispatcher: Dispatcher, observer: Observer
+    ) -> None:
         super().__init__(min_available_nodes=len(roster))
         self.config = config
         self.roster = roster
+        self.dispatcher = dispatcher
         self.observer = observer
         self._patience = Patience(2 * len(roster) + 8)
         self._phase: Phase
@@ -53,6 +58,8 @@ class CentralAverage(FedAvg):
         for partition, reply in sorted(good.items()):
             arrays = reply.content.array_records["arrays"]
             self.observer.sent(Transfer(partition, SERVER), _size(arrays), 1.0)
+            self.dispatcher.carried(_size(arrays))
+        self.dispatcher.end_round()
         return super().aggregate_train(
             server_round, [good[partition] for partition in sorted(good)]
         )

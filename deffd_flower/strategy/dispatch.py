@@ -94,19 +94,23 @@ class Dispatcher:
     def begin_round(self, server_round: int, plan: RoundPlan) -> list[Consignment]:
         """Return what can be sent in this round, ordered by sender, then receiver."""
         self.controller.begin_round(server_round)
-        self._largest = 0
         consigned: list[Consignment] = []
-        for transfer in plan.transfers:
-            found = self._consign(transfer, plan, consigned, server_round)
-            if found:
-                consigned.append(found)
-            else:
-                self.counts["skipped"] += 1
+        going_on = list(plan.transfers)
+        # Again and again, because waiting for one model's key lets those in use grow older.
+        while starting := [each for each in going_on if not self._goes_on_with_its_key(each)]:
+            going_on = [each for each in going_on if each not in starting]
+            for transfer in starting:
+                found = self._consign(transfer, plan, consigned, server_round)
+                if found:
+                    consigned.append(found)
+                else:
+                    self.counts["skipped"] += 1
+        consigned += [self._go_on(transfer) for transfer in going_on]
         return sorted(consigned, key=lambda c: (c.transfer.sender, c.transfer.receiver))
 
     def sent(self, consignment: Consignment, blob: bytes, models: float) -> None:
         """Settle the key of a model that came in sealed; what it did not need is burnt."""
-        self._largest = max(self._largest, len(blob))
+        self.carried(len(blob))
         self.bytes_by_suite[consignment.suite] += len(blob)
         self.models_by_suite[consignment.suite] += models
         if consignment.grant:
@@ -120,9 +124,14 @@ class Dispatcher:
         if consignment.grant:
             self.controller.abandon(consignment.grant)
 
+    def carried(self, size: int) -> None:
+        """Note a transfer of so many bytes in this round."""
+        self._largest = max(self._largest, size)
+
     def end_round(self) -> None:
         """Let the round's computing and its largest transfer take their simulated time."""
         transfer_s = 8 * self._largest / (1e6 * self._config.transfer_mbps)
+        self._largest = 0
         self.controller.advance(self._config.round_compute_s + transfer_s)
 
     def totals(self) -> dict[str, float]:
@@ -150,8 +159,6 @@ class Dispatcher:
         consigned: Sequence[Consignment],
         server_round: int,
     ) -> Consignment | None:
-        if self._goes_on_with_its_key(transfer):
-            return Consignment(transfer, self._config.suite, None)
         found = self._grant(transfer, self._config.suite)
         if found:
             return found
@@ -206,8 +213,14 @@ class Dispatcher:
     ) -> Iterator[Transfer]:
         """Yield the same parcel to other free receivers, or from other senders of segments."""
         if transfer.segments:
+            busy = {
+                other.sender
+                for other in (*plan.transfers, *(found.transfer for found in consigned))
+                if other.receiver == transfer.receiver
+                and not set(other.segments).isdisjoint(transfer.segments)
+            }
             for sender in plan.trainers:
-                if sender != transfer.sender and self._joined(sender, transfer.receiver):
+                if sender not in busy and self._joined(sender, transfer.receiver):
                     yield replace(transfer, sender=sender)
             return
         taken = {*plan.trainers, *(planned.receiver for planned in plan.transfers)}
@@ -241,7 +254,13 @@ class Dispatcher:
         use = self._in_use.get((transfer.sender, transfer.receiver))
         if use is None or use.suite != self._config.suite:
             return False
-        return use.again(self._policy, self._bytes(transfer), self.controller.now)
+        return use.allows(self._policy, self._bytes(transfer), self.controller.now)
+
+    def _go_on(self, transfer: Transfer) -> Consignment:
+        use = self._in_use[transfer.sender, transfer.receiver]
+        use.messages += 1
+        use.bytes += self._bytes(transfer)
+        return Consignment(transfer, use.suite, None)
 
 
 @dataclass
@@ -253,15 +272,12 @@ class _Use:
     bytes: int
     since: float
 
-    def again(self, policy: RekeyPolicy, size: int, now: float) -> bool:
-        fits = (
+    def allows(self, policy: RekeyPolicy, size: int, now: float) -> bool:
+        return (
             self.messages < policy.messages
             and self.bytes + size <= policy.bytes
             and now - self.since < policy.seconds
         )
-        self.messages += fits
-        self.bytes += size * fits
-        return fits
 
 
 def _used_bits(grant: Grant, blob: bytes) -> int:

@@ -76,8 +76,8 @@ def random_regular(config: RunConfig) -> Graph:
 def small_world(config: RunConfig) -> Graph:
     """Watts and Strogatz 1998: a ring of ``topology-degree``, rewired at random."""
     degree, share = config.topology_degree, config.topology_probability
-    if not 2 <= degree < config.clients:
-        advice = f"must be at least 2 and below clients={config.clients}"
+    if not 2 <= degree < config.clients or degree % 2:
+        advice = f"must be even, at least 2 and below clients={config.clients}"
         raise RequestError("topology-degree", degree, advice)
     return _first_connected(
         config, lambda seed: nx.watts_strogatz_graph(config.clients, degree, share, seed=seed)

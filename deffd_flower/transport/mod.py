@@ -4,14 +4,20 @@ Strategies, peers and the ServerApp never see key material; the ServerApp never 
 A message that is refused becomes a short error reply, and the client's state stays as it was.
 """
 
+import re
+
 from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
+from deffd_flower.errors import DeffdError
 from deffd_flower.strategy.orders import Orders
 from deffd_flower.transport.desk import Desk, sent_order
 from deffd_flower.transport.refusal import EnvelopeError, KeyUnavailable, Reason, Refused
 
-REFUSED = 100
+REFUSED, FAILED = 100, 101
+#: Characters of an error's text that reach the server.
+REASON_LENGTH = 500
+_QUOTED = re.compile(r"[-+]?\d*\.\d+(?:e[-+]?\d+)?|\b[0-9a-f]{16,}\b", re.IGNORECASE)
 SEALED, PACKAGE = "deffd.sealed.v1", "deffd.package.v1"
 
 
@@ -29,21 +35,33 @@ def transport_mod(message: Message, context: Context, call_next: ClientAppCallab
         _refuse_arrays(message.content, "inbox", desk)
         _open_inbox(message, desk)
         reply = call_next(message, context)
-        if reply.has_content():
+        if reply.has_error():
+            reply.error = Error(reply.error.code, _harmless(reply.error.reason or ""))
+        else:
             _seal_outbox(message, reply, desk)
             _refuse_arrays(reply.content, "outbox", desk)
             _keep_state(message, reply, context, desk)
         return reply
-    except (Refused, EnvelopeError, KeyUnavailable) as problem:
+    except DeffdError as problem:
+        refused = isinstance(problem, Refused | EnvelopeError | KeyUnavailable)
         context.state.clear()
         context.state.update(before)
-        return Message(Error(REFUSED, str(problem)), reply_to=message)
+        return Message(Error(REFUSED if refused else FAILED, str(problem)), reply_to=message)
 
 
 def _refuse_arrays(content: RecordDict, sealed: str, desk: Desk) -> None:
     allowed = {sealed, "arrays"} if desk.takes_plaintext else {sealed}
     if not allowed.issuperset(content.array_records):
         raise Refused(Reason.DOWNGRADED)
+
+
+def _harmless(reason: str) -> str:
+    """Return an error's text without what an exception may have quoted of a model or a key.
+
+    A backslash is how Python writes a byte that is no character; numbers with a point are how it
+    writes tensors, long runs of hexadecimal digits how it writes keys.
+    """
+    return _QUOTED.sub("#", reason.partition("\\")[0])[:REASON_LENGTH]
 
 
 def _open_inbox(message: Message, desk: Desk) -> None:

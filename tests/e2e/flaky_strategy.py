@@ -22,6 +22,13 @@ def fail_with_many_samples(fusion: Fusion) -> tuple[nn.Module, dict[str, float]]
     return kept
 
 
+class Forgetful(nn.Sequential):
+    """A model with a layer that draws random numbers while it learns."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(nn.Flatten(), nn.Dropout(0.5), nn.LazyLinear(classes))
+
+
 class BreaksInTraining(nn.Module):
     """A model that answers a greeting and fails at work."""
 

@@ -8,6 +8,7 @@ import pytest
 
 from deffd_flower.client_app import app as client_app
 from deffd_flower.engine.local_grid import LocalGrid
+from deffd_flower.engine.process_grid import ProcessGrid
 from deffd_flower.errors import DeffdError
 from deffd_flower.federation import federate
 from deffd_flower.progress import LineProgress
@@ -53,6 +54,26 @@ def test_different_initial_weights_are_an_option(tmp_path: Path) -> None:
     common = run_in_process(tmp_path / "common", strategy="local")
     own = run_in_process(tmp_path / "own", strategy="local", common_init=False)
     assert common["state_sha256"] != own["state_sha256"]
+
+
+def test_layers_that_draw_draw_the_same_in_every_engine(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"strategy": "def-kt", "model": "tests.e2e.flaky_strategy:Forgetful"}
+    digests = {run_in_process(tmp_path / name, **keys)["state_sha256"] for name in ("one", "two")}
+    config = resolve({**QUICK, **keys})
+    with ProcessGrid(client_app, config.clients, config.values(), workers=3) as grid:
+        digests.add(str(federate(grid, config, tmp_path / "three", LineProgress())["state_sha256"]))
+    assert len(digests) == 1
+
+
+def test_bf16_is_used_in_fusion_too(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"strategy": "hand-off", "rounds": 1, "lr": 1e-9, "fusion_epochs": 3}
+    losses = [
+        float((tmp_path / name / "rounds.csv").read_text().splitlines()[1].split(",")[place])
+        for name, place in (("float32", -3), ("bf16", -3))
+        if run_in_process(tmp_path / name, precision=name, **keys)
+    ]
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
 def test_a_client_that_fails_is_counted_and_the_run_goes_on(tmp_path: Path) -> None:
