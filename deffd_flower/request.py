@@ -111,6 +111,9 @@ def _check_keys(config: RunConfig) -> None:
     if suites.get(config.min_suite or config.suite).strength > suite.strength:
         advice = f"is stronger than suite={config.suite}"
         raise RequestError("min-suite", config.min_suite, advice)
+    if config.min_suite == "none" != config.suite:
+        advice = "would let the server make models up; say suite=none if that is wanted"
+        raise RequestError("min-suite", "none", advice)
     if config.on_starved == "degrade" and len(suites_in_play(config)) == 1:
         advice = f"needs a min-suite weaker than suite={config.suite}"
         raise RequestError("on-starved", "degrade", advice)

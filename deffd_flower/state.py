@@ -8,7 +8,6 @@ fails leaves the old version current.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +54,7 @@ def save_weights(context: Context, weights: bytes, where: str) -> None:
 
 
 def forget_weights(context: Context) -> None:
-    """Remove the client's files; those of a run that was killed go when the machine's temp goes."""
+    """Remove the client's files; those of a killed run are left in the user's cache."""
     shutil.rmtree(_folder(context), ignore_errors=True)
 
 
@@ -73,8 +72,9 @@ def _write(context: Context, weights: bytes) -> int:
 
 
 def _folder(context: Context) -> Path:
-    own = f"deffd-flower-{os.getuid()}" if hasattr(os, "getuid") else "deffd-flower"
-    return Path(tempfile.gettempdir()) / own / str(context.run_id) / str(context.node_id)
+    # In the user's own folder: others could lay out a predictable one in the shared temp first.
+    own = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "deffd-flower"
+    return own / "state" / str(context.run_id) / str(context.node_id)
 
 
 def _one_machine() -> bool:

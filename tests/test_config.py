@@ -71,6 +71,7 @@ def test_a_key_the_strategy_would_ignore_is_refused(strategy: str, key: str, val
     [
         ({"strategy": "fedavg"}, "suite=aes: the server of fedavg reads the models"),
         ({"suite": "aes", "min-suite": "otp"}, "min-suite=otp: is stronger than suite=aes"),
+        ({"min-suite": "none"}, "min-suite=none: would let the server make models up"),
         ({"on-starved": "degrade"}, "needs a min-suite weaker than suite=aes"),
         ({"suite": "none", "link": "gys"}, "link=gys: suite=none uses no QKD key"),
         ({"suite": "otp", "rekey-messages": 2}, "suite=otp uses no key twice"),

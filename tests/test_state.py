@@ -13,7 +13,7 @@ from tests.e2e.test_engines import run_in_process
 
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return Context(1, 2, {}, RecordDict(), {})
 
 

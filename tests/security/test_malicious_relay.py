@@ -145,6 +145,15 @@ def test_orders_to_give_a_model_away_are_refused_and_leave_no_trace(
     assert cheated.state == honest(suite).state
 
 
+def test_refused_orders_leave_no_trace_in_models_kept_on_disk(
+    federation: Federation, honest: Honest
+) -> None:
+    before = functools.partial(Cheat, target=has_parcels, forge=bad_orders, when="before")
+    cheated: Outcome[Cheat] = federation(before, suite="aes", client_state="disk")
+    check_refusals(cheated.relay.verdicts)
+    assert cheated.state == honest("aes").state
+
+
 def the_first_bad_order(scene: Scene) -> Iterator[Forgery]:
     yield next(bad_orders(scene))
 

@@ -174,9 +174,9 @@ def test_skipping_sends_what_has_key_and_drops_the_rest() -> None:
     [
         ("otp", "pqc", ["otp", "aes", "hybrid", "pqc"]),
         ("otp", "hybrid", ["otp", "aes", "hybrid"]),
-        ("otp", "none", ["otp", "aes", "hybrid", "pqc"]),
+        ("otp", "pqc", ["otp", "aes", "hybrid", "pqc"]),
         ("aes", "pqc", ["aes", "hybrid", "pqc"]),
-        ("hybrid", "none", ["hybrid", "pqc"]),
+        ("hybrid", "pqc", ["hybrid", "pqc"]),
     ],
 )
 def test_suites_degrade_in_this_order_and_never_to_plaintext(
