@@ -91,6 +91,11 @@ def command(words: list[str], folder: Path, environment: dict[str, str]) -> Fini
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to its background jobs: to have them ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from deffd_flower.config import DEFAULTS
-from tests.e2e.conftest import BIN, Command
+from tests.e2e.conftest import BIN, Command, heed_interrupts
 
 QUICK = ("dataset=digits", "clients=4", "rounds=2", "local-epochs=1")
 
@@ -118,7 +118,9 @@ def test_a_data_set_that_cannot_be_had_is_one_line_and_exit_code_1(
 
 def test_an_interrupted_run_keeps_what_was_finished(tmp_path: Path) -> None:
     words = [str(BIN / "deffd"), "run", "dataset=digits", "rounds=500", "out-dir=run"]
-    running = subprocess.Popen(words, cwd=tmp_path, env=dict(os.environ), text=True)
+    running = subprocess.Popen(
+        words, cwd=tmp_path, env=dict(os.environ), preexec_fn=heed_interrupts
+    )
     rounds = tmp_path / "run" / "rounds.csv"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not rounds.exists():

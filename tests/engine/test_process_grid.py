@@ -18,6 +18,7 @@ from deffd_flower.engine.windowed_grid import WindowedGrid
 from deffd_flower.federation import federate
 from deffd_flower.progress import LineProgress
 from deffd_flower.request import resolve
+from tests.e2e.conftest import heed_interrupts
 
 QUICK: dict[str, object] = {"dataset": "digits", "clients": 6, "rounds": 2, "local-epochs": 1}
 
@@ -124,7 +125,9 @@ def test_no_worker_outlives_its_grid() -> None:
 def test_no_worker_outlives_a_run_that_is_stopped(tmp_path: Path, number: signal.Signals) -> None:
     deffd = str(Path(sys.executable).parent / "deffd")
     words = [deffd, "run", "dataset=digits", "rounds=500", "workers=2", "out-dir=run"]
-    running = subprocess.Popen(words, cwd=tmp_path, start_new_session=True)
+    running = subprocess.Popen(
+        words, cwd=tmp_path, start_new_session=True, preexec_fn=heed_interrupts
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "rounds.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.1)

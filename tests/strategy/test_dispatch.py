@@ -174,7 +174,6 @@ def test_skipping_sends_what_has_key_and_drops_the_rest() -> None:
     [
         ("otp", "pqc", ["otp", "aes", "hybrid", "pqc"]),
         ("otp", "hybrid", ["otp", "aes", "hybrid"]),
-        ("otp", "pqc", ["otp", "aes", "hybrid", "pqc"]),
         ("aes", "pqc", ["aes", "hybrid", "pqc"]),
         ("hybrid", "pqc", ["hybrid", "pqc"]),
     ],
