@@ -14,6 +14,7 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -73,10 +74,9 @@ def _create(path: Path) -> None:
             file.write(secrets.token_bytes(SECRET_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        # A link appears whole or not at all, and never in place of a file that is there.
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass
+        # A link appears whole or not at all. Where another process was first, its secret counts.
+        with suppress(FileExistsError):
+            path.hardlink_to(draft)
     finally:
         draft.unlink()
 
