@@ -62,7 +62,7 @@ class Marks:
         """Note which round is the last."""
         self._last = config.rounds
 
-    def phase(self, server_round: int, name: str, messages: int) -> None:
+    def phase(self, server_round: int, name: str, messages: int, share: float) -> None:
         """Note the moment."""
         if name == "train":
             self.rounds[server_round] = Moment.now()

@@ -28,8 +28,8 @@ class Progress(Protocol):
     def begin(self, config: RunConfig) -> None:
         """The run starts."""
 
-    def phase(self, server_round: int, name: str, messages: int) -> None:
-        """A phase of a round starts, with so many replies to come."""
+    def phase(self, server_round: int, name: str, messages: int, share: float) -> None:
+        """A phase starts, with so many replies to come; the last of a round ends the round."""
 
     def advance(self) -> None:
         """One reply has come."""
@@ -46,7 +46,7 @@ class LineProgress:
         self._rounds = config.rounds
         self._started = time.monotonic()
 
-    def phase(self, server_round: int, name: str, messages: int) -> None:
+    def phase(self, server_round: int, name: str, messages: int, share: float) -> None:
         """Nothing to show."""
 
     def advance(self) -> None:
@@ -93,10 +93,10 @@ class LiveProgress:
         self._task = self._bar.add_task("getting ready", total=float(config.rounds), accuracy="")
         self._share = 0.0
 
-    def phase(self, server_round: int, name: str, messages: int) -> None:
-        """Give each reply of the phase its share of half a round."""
-        done = server_round - 1 + (name == "evaluate") / 2
-        self._share = 0.5 / messages if messages else 0.0
+    def phase(self, server_round: int, name: str, messages: int, share: float) -> None:
+        """Let each reply of the phase move the bar alike."""
+        done = server_round - share if name == "evaluate" else server_round - 1
+        self._share = share / messages if messages else 0.0
         text = f"round {server_round}/{self._rounds} {name:8}"
         self._bar.update(self._task, completed=done, description=text)
 

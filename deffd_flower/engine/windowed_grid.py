@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from typing import cast
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -35,6 +35,14 @@ class WindowedGrid(Grid):
         """The grid that does the work."""
         return self._grid
 
+    def paced(self, messages: Iterable[Message | None]) -> Iterable[Message]:
+        """Return messages for `send_and_receive`, which asks again later whenever one is None.
+
+        So messages that depend on replies can go out in the same exchange. While ``None`` comes
+        at least one message must be on its way.
+        """
+        return cast("Iterable[Message]", messages)
+
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterator[Message]:
@@ -44,7 +52,7 @@ class WindowedGrid(Grid):
         dropped, what was not answered is left to be answered late and ignored.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        waiting = iter(messages)
+        waiting: Iterator[Message | None] = iter(messages)
         held: deque[Message] = deque()
         flying: dict[str, int] = {}
         while True:
@@ -60,7 +68,7 @@ class WindowedGrid(Grid):
         self._late.update(flying)
 
     def _send(
-        self, waiting: Iterator[Message], held: deque[Message], flying: dict[str, int]
+        self, waiting: Iterator[Message | None], held: deque[Message], flying: dict[str, int]
     ) -> int:
         """Send what fits: first the messages held back for busy nodes, then new ones.
 
@@ -69,7 +77,7 @@ class WindowedGrid(Grid):
         """
         busy = {*flying.values(), *self._late.values()}
         room = self._window - len(flying)
-        candidates = [*held, *islice(waiting, max(0, room - len(held)))]
+        candidates = [*held, *_ready(waiting, room - len(held))]
         held.clear()
         for message in candidates:
             node = message.metadata.dst_node_id
@@ -119,3 +127,11 @@ class WindowedGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Pass on."""
         return self._grid.pull_messages(message_ids)
+
+
+def _ready(waiting: Iterator[Message | None], most: int) -> Iterator[Message]:
+    for _ in range(most):
+        message = next(waiting, None)
+        if message is None:
+            return
+        yield message

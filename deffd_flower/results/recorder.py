@@ -75,9 +75,9 @@ class Recorder(Observer):
             writer.partition([count for count in counts if count is not None])
         progress.begin(config)
 
-    def phase(self, server_round: int, name: str, messages: int) -> None:
+    def phase(self, server_round: int, name: str, messages: int, share: float) -> None:
         """Tell the progress display what is coming."""
-        self._progress.phase(server_round, name, messages)
+        self._progress.phase(server_round, name, messages, share)
 
     def replied(self, partition: int) -> None:
         """Advance the progress display."""

@@ -47,7 +47,7 @@ class CentralAverage(FedAvg):
         for message in messages:
             transfer = Transfer(SERVER, self.roster.receiver(message))
             self.observer.sent(transfer, _size(arrays), 1.0)
-        self._begin(server_round, "train", len(messages))
+        self._begin(server_round, "train", len(messages), 0.5 if self._due(server_round) else 1.0)
         return messages
 
     def aggregate_train(
@@ -68,8 +68,8 @@ class CentralAverage(FedAvg):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Every ``eval-every`` rounds, and in the last, send the global model to everybody."""
-        due = server_round % self.config.eval_every == 0 or server_round == self.config.rounds
-        self._begin(server_round, "evaluate", len(self.roster) if due else 0)
+        due = self._due(server_round)
+        self._begin(server_round, "evaluate", len(self.roster) if due else 0, 0.5 if due else 0.0)
         return super().configure_evaluate(server_round, arrays, config, grid) if due else []
 
     def aggregate_evaluate(
@@ -79,10 +79,13 @@ class CentralAverage(FedAvg):
         metrics = {partition: numbers(reply) for partition, reply in self._phase.good(replies)}
         return report_evaluation(server_round, metrics, self.observer) if metrics else None
 
-    def _begin(self, server_round: int, name: str, messages: int) -> None:
-        self._phase = Phase(
-            server_round, name, range(messages), self.roster, self.observer, self._patience
-        )
+    def _due(self, server_round: int) -> bool:
+        return server_round % self.config.eval_every == 0 or server_round == self.config.rounds
+
+    def _begin(self, server_round: int, name: str, messages: int, share: float) -> None:
+        self._phase = Phase(server_round, self.roster, self.observer, self._patience)
+        self._phase.expect(name, range(messages))
+        self.observer.phase(server_round, name, messages, share)
 
 
 def _size(arrays: ArrayRecord) -> int:

@@ -38,30 +38,24 @@ class Patience:
 
 
 class Phase:
-    """One exchange of messages with the clients.
+    """Messages to the clients that are being answered.
 
     Args:
-        server_round: The round it belongs to.
-        name: ``train`` or ``evaluate``.
-        expected: Partition ids that were written to.
+        server_round: The round they belong to.
     """
 
     def __init__(
-        self,
-        server_round: int,
-        name: str,
-        expected: Iterable[int],
-        roster: Roster,
-        observer: Observer,
-        patience: Patience,
+        self, server_round: int, roster: Roster, observer: Observer, patience: Patience
     ) -> None:
         self.server_round = server_round
-        self.name = name
-        self._waiting = set(expected)
+        self._waiting: set[tuple[str, int]] = set()
         self._roster = roster
         self._observer = observer
         self._patience = patience
-        observer.phase(server_round, name, len(self._waiting))
+
+    def expect(self, name: str, partitions: Iterable[int]) -> None:
+        """Note that ``train`` or ``evaluate`` messages go to these clients."""
+        self._waiting |= {(name, partition) for partition in partitions}
 
     def good(self, replies: Iterable[Message]) -> Iterator[tuple[int, Message]]:
         """Yield (partition id, reply) for each reply without error; report the others.
@@ -69,21 +63,29 @@ class Phase:
         Raises:
             DeffdError: So many failed in a row that going on would be pointless.
         """
+        for partition, reply in self.all(replies):
+            if reply is not None:
+                yield partition, reply
+
+    def all(self, replies: Iterable[Message]) -> Iterator[tuple[int, Message | None]]:
+        """Yield as `good` does, with ``None`` for the reply of a client that failed."""
         for reply in replies:
-            partition = self._roster.sender(reply)
-            self._waiting.discard(partition)
+            partition, name = self._roster.sender(reply), reply.metadata.message_type
+            self._waiting.discard((name, partition))
             self._observer.replied(partition)
             if reply.has_error():
-                self._fail(partition, reply.error.reason or "no reason given", reply.error.code)
+                reason = reply.error.reason or "no reason given"
+                self._fail(name, partition, reason, reply.error.code)
+                yield partition, None
                 continue
             self._patience.good()
             self._observer.worked(self.server_round, partition, numbers(reply))
             yield partition, reply
-        for partition in sorted(self._waiting):
-            self._fail(partition, "no reply", NO_REPLY)
+        for name, partition in sorted(self._waiting):
+            self._fail(name, partition, "no reply", NO_REPLY)
 
-    def _fail(self, partition: int, reason: str, code: int) -> None:
-        self._observer.failed(self.server_round, self.name, partition, reason, code)
+    def _fail(self, name: str, partition: int, reason: str, code: int) -> None:
+        self._observer.failed(self.server_round, name, partition, reason, code)
         self._patience.failed(reason)
 
 

@@ -5,9 +5,7 @@ ciphertexts through the ServerApp is what Flower's own secure aggregation does a
 """
 
 import logging
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 
 from flwr.app import (
@@ -23,8 +21,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from deffd_flower.config import RunConfig
+from deffd_flower.engine.windowed_grid import WindowedGrid
 from deffd_flower.strategy.dispatch import Consignment, Dispatcher
 from deffd_flower.strategy.evaluation import Patience, Phase, numbers, report_evaluation
+from deffd_flower.strategy.mailbox import Mail, Mailboxes, Readiness
 from deffd_flower.strategy.observer import Metrics, Observer
 from deffd_flower.strategy.orders import Orders, Parcel
 from deffd_flower.strategy.plans import RoundPlan, plans
@@ -33,15 +33,6 @@ from deffd_flower.strategy.roster import Roster
 from deffd_flower.strategy.topology import topology
 
 log = logging.getLogger("deffd")
-
-
-@dataclass(frozen=True, order=True)
-class Mail:
-    """A sealed package waiting for its receiver, in arrival order."""
-
-    server_round: int
-    sender: int
-    sealed: Array
 
 
 class Gossip(Strategy):
@@ -63,10 +54,12 @@ class Gossip(Strategy):
         self.observer = observer
         self._plan_round = plans.get(strategies.get(config.strategy)().plan)
         self._graph = topology(config)
-        self._mailbox: defaultdict[int, list[Mail]] = defaultdict(list)
+        self._mail = Mailboxes()
         self._plan = RoundPlan([], [])
         self._outgoing: dict[int, list[Consignment]] = {}
         self._receivers: set[int] = set()
+        self._readiness = Readiness([], [], [])
+        self._evaluated: set[int] = set()
         self._patience = Patience(2 * len(roster) + 8)
         self._phase: Phase
         # A model that has not changed since is not evaluated again.
@@ -75,33 +68,45 @@ class Gossip(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Draw the round's pairs; write to those that train, send, or have mail waiting."""
+        """Draw the round's pairs; write to those that train, send, or have mail waiting.
+
+        In a round that is evaluated, clients whose models are final are written to in the same
+        exchange, where the grid allows it, so that nobody waits for the slowest to train.
+        """
         self._plan = self._plan_round(self.config, self._graph, server_round)
         consigned = self.dispatcher.begin_round(server_round, self._plan)
         self._outgoing = {
             sender: list(own) for sender, own in groupby(consigned, key=lambda c: c.transfer.sender)
         }
-        mail = self._take_mail()
-        chosen = sorted({*self._plan.trainers, *self._outgoing, *mail})
+        transfers = [(c.transfer.sender, c.transfer.receiver) for c in consigned]
+        self._receivers = {receiver for _, receiver in transfers}
+        mail = self._mail.take_all()
+        # Those that train take longest, so they go first.
+        trainers = sorted({*self._plan.trainers, *self._outgoing})
+        chosen = [*trainers, *sorted(set(mail).difference(trainers))]
         for partition in chosen:
             self._known.pop(partition, None)
-        self._receivers = {consignment.transfer.receiver for consignment in consigned}
-        self._begin(server_round, "train", chosen)
         # A generator, so that a thousand inboxes are not copied before the first is sent.
-        return (self._train_message(server_round, p, mail.get(p, []), config) for p in chosen)
+        training = (self._train_message(server_round, p, mail.get(p, []), config) for p in chosen)
+        self._evaluated = set()
+        self._readiness = Readiness(self._in_question(server_round), chosen, transfers)
+        if not isinstance(grid, WindowedGrid):
+            self._begin(server_round, "train", chosen, len(chosen), 0.5)
+            return training
+        unknown = set(self._in_question(server_round)).difference(chosen, self._known)
+        later = len(unknown.union(self._receivers.intersection(self._in_question(server_round))))
+        self._begin(server_round, "train", chosen, len(chosen) + later, 1.0)
+        return grid.paced(chain(training, self._evaluations(server_round, config)))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Put what the senders sealed into the receivers' mailboxes."""
-        for partition, reply in self._phase.good(replies):
-            self._note_evaluation(partition, reply)
-            sealed = reply.content.array_records.get("outbox", ArrayRecord())
-            if len(sealed) == len(self._outgoing.get(partition, [])):
-                for consignment, array in zip(
-                    self._outgoing.pop(partition, []), sealed.values(), strict=True
-                ):
-                    self._post(server_round, consignment, array)
+        for partition, reply in self._phase.all(replies):
+            if reply is not None:
+                self._note_evaluation(partition, reply)
+                self._take_outbox(server_round, partition, reply)
+            self._readiness.answered(partition)
         for consignment in chain.from_iterable(self._outgoing.values()):
             self.dispatcher.lost(consignment)
         self.dispatcher.end_round()
@@ -112,14 +117,9 @@ class Gossip(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Every ``eval-every`` rounds, and in the last, write to those not evaluated yet."""
-        due = self._due(server_round)
-        mail = self._take_mail() if due else {}
-        everybody = range(len(self.roster)) if due else range(0)
-        chosen = [p for p in everybody if p in mail or p not in self._known]
-        for partition in chosen:
-            self._known.pop(partition, None)
-        self._begin(server_round, "evaluate", chosen)
-        return (self._evaluate_message(server_round, p, mail.get(p, []), config) for p in chosen)
+        chosen = [p for p in self._in_question(server_round) if self._to_evaluate(p)]
+        self._begin(server_round, "evaluate", [], len(chosen), 0.5 if chosen else 0.0)
+        return (self._evaluate_message(server_round, p, config) for p in chosen)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
@@ -149,25 +149,44 @@ class Gossip(Strategy):
         if "global_accuracy" in metrics:
             self._known[partition] = metrics
 
+    def _evaluations(self, server_round: int, config: ConfigRecord) -> Iterator[Message | None]:
+        for partition in self._readiness:
+            if partition is None:
+                yield None
+            elif self._to_evaluate(partition):
+                yield self._evaluate_message(server_round, partition, config)
+
+    def _in_question(self, server_round: int) -> range:
+        """Return the clients of which a round may have something to learn: all or none."""
+        return range(len(self.roster) if self._due(server_round) else 0)
+
+    def _to_evaluate(self, partition: int) -> bool:
+        """Whether this round has still to learn how good a client's model is."""
+        if partition in self._evaluated:
+            return False
+        return partition in self._mail or partition not in self._known
+
+    def _take_outbox(self, server_round: int, partition: int, reply: Message) -> None:
+        sealed = reply.content.array_records.get("outbox", ArrayRecord())
+        if len(sealed) == len(self._outgoing.get(partition, [])):
+            for consignment, array in zip(
+                self._outgoing.pop(partition, []), sealed.values(), strict=True
+            ):
+                self._post(server_round, consignment, array)
+
     def _post(self, server_round: int, consignment: Consignment, sealed: Array) -> None:
         transfer = consignment.transfer
-        mail = Mail(server_round, transfer.sender, sealed)
-        self._mailbox[transfer.receiver].append(mail)
+        self._mail.post(transfer.receiver, Mail(server_round, transfer.sender, sealed))
         share = len(transfer.segments) / self.config.segments or 1.0
         self.dispatcher.sent(consignment, sealed.data, share)
         self.observer.sent(transfer, len(sealed.data), share)
 
-    def _begin(self, server_round: int, name: str, chosen: Iterable[int]) -> None:
-        self._phase = Phase(server_round, name, chosen, self.roster, self.observer, self._patience)
-
-    def _take_mail(self) -> dict[int, list[Mail]]:
-        """Empty all mailboxes at once: mail that comes during a phase waits for the next one."""
-        mail = {
-            receiver: sorted(waiting, key=lambda m: (m.server_round, m.sender))
-            for receiver, waiting in self._mailbox.items()
-        }
-        self._mailbox.clear()
-        return mail
+    def _begin(
+        self, server_round: int, name: str, chosen: Iterable[int], messages: int, share: float
+    ) -> None:
+        self._phase = Phase(server_round, self.roster, self.observer, self._patience)
+        self._phase.expect(name, chosen)
+        self.observer.phase(server_round, name, messages, share)
 
     def _train_message(
         self, server_round: int, partition: int, mail: list[Mail], config: ConfigRecord
@@ -194,9 +213,11 @@ class Gossip(Strategy):
             kem_proof=receiver.kem_proof,
         )
 
-    def _evaluate_message(
-        self, server_round: int, partition: int, mail: list[Mail], config: ConfigRecord
-    ) -> Message:
+    def _evaluate_message(self, server_round: int, partition: int, config: ConfigRecord) -> Message:
+        mail = self._mail.take(partition)
+        self._known.pop(partition, None)
+        self._evaluated.add(partition)
+        self._phase.expect("evaluate", [partition])
         orders = Orders(server_round, mail_round=_round_of(mail))
         return self._message(partition, MessageType.EVALUATE, orders, mail, config)
 

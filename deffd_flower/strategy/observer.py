@@ -10,8 +10,8 @@ Metrics = Mapping[str, float]
 class Observer:
     """Hears of everything that happens in a federation; this one does nothing with it."""
 
-    def phase(self, server_round: int, name: str, messages: int) -> None:
-        """A phase (``train`` or ``evaluate``) begins, with so many messages to be answered."""
+    def phase(self, server_round: int, name: str, messages: int, share: float) -> None:
+        """A phase begins, with so many messages to be answered: this share of the round."""
 
     def replied(self, partition: int) -> None:
         """A client has answered."""

@@ -108,3 +108,21 @@ def test_a_client_that_raises_keeps_its_state_and_answers_with_an_error(isolate:
     (reply,) = WindowedGrid(grid).send_and_receive([message])
     assert reply.error == Error(2, "ValueError('boom')")
     assert dict(grid.contexts[node_id].state) == {}
+
+
+def test_messages_that_depend_on_replies_go_out_in_the_same_exchange() -> None:
+    inner = CountingGrid(3)
+    grid = WindowedGrid(inner, window=8)
+    first, second, third = inner.get_node_ids()
+    answered: list[int] = []
+
+    def chain_of_letters() -> Iterator[Message | None]:
+        yield Message(RecordDict(), first, "train")
+        while first not in answered:
+            yield None
+        yield Message(RecordDict(), second, "train")
+        yield Message(RecordDict(), third, "train")
+
+    for reply in grid.send_and_receive(grid.paced(chain_of_letters())):
+        answered.append(reply.metadata.src_node_id)
+    assert answered == [first, second, third]
