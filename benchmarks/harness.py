@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -134,13 +135,34 @@ def _machine() -> dict[str, object]:
         "cores": usable_cores(),
         "cpu": _cpu_model(),
         "system": f"{platform.system()} {platform.machine()}",
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "busy_cores_before": busy_cores(),
     }
+
+
+@lru_cache(maxsize=1)
+def busy_cores(seconds: float = 1.0) -> float | None:
+    """Return how many cores other programs took when first asked; ``None`` where that is unknown.
+
+    The load average would not do: it remembers the benchmark before this one.
+    """
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return None
+    before = _jiffies(stat)
+    time.sleep(seconds)
+    busy, idle = (after - then for after, then in zip(_jiffies(stat), before, strict=True))
+    return round((os.cpu_count() or 1) * busy / max(1, busy + idle), 2)
+
+
+def _jiffies(stat: Path) -> tuple[int, int]:
+    """Return the time that all cores together were busy and idle since the machine started."""
+    user, nice, system, idle, waiting, *rest = map(int, stat.read_text().split("\n")[0].split()[1:])
+    return user + nice + system + sum(rest[:3]), idle + waiting
 
 
 def busy() -> bool:
     """Say whether other programs take more than a quarter of a core."""
-    return hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.25
+    return (busy_cores() or 0.0) > 0.25
 
 
 def _cpu_model() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import harness
 from benchmarks.federation import steady
 from benchmarks.harness import Options, in_turn, ratio, ratio_of
 from benchmarks.plain import cnn, nchw
@@ -136,3 +137,15 @@ def test_memory_counts_children_and_shared_pages_once() -> None:
         child.wait()
         child.stdout.close()
     assert memory_of_tree(child.pid) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells")
+def test_the_machine_counts_as_busy_while_others_compute() -> None:
+    spin = [sys.executable, "-c", "while True: pass"]
+    with subprocess.Popen(spin) as other:
+        harness.busy_cores.cache_clear()
+        found = harness.busy_cores()
+        other.kill()
+    harness.busy_cores.cache_clear()
+    assert found is not None
+    assert 0.25 < found <= (os.cpu_count() or 1)
