@@ -37,6 +37,31 @@ def run(
 
 
 @app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="What varies; docs/sweeps.md.")],
+    request: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE ...]", help="Keys override the file's base."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Run what has not finished.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Directory; otherwise sweeps/FILE.")] = None,
+    address: Annotated[
+        str, typer.Option(envvar="RAY_ADDRESS", help="Of a running Ray cluster; otherwise none.")
+    ] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Trials at a time; 0: one per CPU.")] = 0,
+    gpus: Annotated[float, typer.Option(min=0.001, help="GPUs of a trial on CUDA.")] = 1.0,
+    retries: Annotated[int, typer.Option(min=0, help="After the death of its process.")] = 3,
+    figures: Annotated[bool, typer.Option("--figures", help="Report of each run, too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check and list it.")] = False,
+) -> None:
+    """Run a grid of federations on Ray, and compare them."""
+    from deffd_flower.commands.sweep import SweepOptions, sweep_command
+
+    options = SweepOptions(out, resume, address, workers, gpus, retries, figures, dry_run)
+    sweep_command(file, request or [], options)
+
+
+@app.command()
 def plan(
     request: Annotated[
         list[str] | None,
@@ -53,12 +78,12 @@ def plan(
 @app.command()
 def report(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR ...")],
+    out: Annotated[Path | None, typer.Option(help="Where a comparison goes.")] = None,
 ) -> None:
-    """Draw the figures and the report of finished or interrupted runs again."""
-    from deffd_flower.results.report import render
+    """Draw the report of a run or a sweep again, or compare several."""
+    from deffd_flower.commands.report import report_command
 
-    for directory in directories:
-        typer.echo(render(directory))
+    typer.echo(report_command(directories, out))
 
 
 @app.command()
@@ -74,6 +99,32 @@ def bench(
     from deffd_flower.commands.bench import bench_command
 
     bench_command(name, runs, as_json=as_json, full=full, quick=quick, save=save)
+
+
+kme_app = typer.Typer(help="A key manager (KME) by ETSI GS QKD 014.", no_args_is_help=True)
+app.add_typer(kme_app, name="kme")
+
+
+@kme_app.command()
+def serve(file: Annotated[Path, typer.Argument(metavar="FILE.yaml")]) -> None:
+    """Run a key manager until it is told to stop (SIGTERM, SIGINT)."""
+    from deffd_flower.commands.kme import serve_command
+
+    serve_command(file)
+
+
+@kme_app.command()
+def certs(
+    folder: Annotated[Path, typer.Argument(metavar="DIR")],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...")],
+    role: Annotated[str, typer.Option(help="What for: sae, kme, or any of both.")] = "any",
+    days: Annotated[int, typer.Option(min=1, help="How long they are valid.")] = 365,
+    renew: Annotated[bool, typer.Option("--renew", help="Also those that are valid.")] = False,
+) -> None:
+    """Make certificates of a private authority, to try key managers out."""
+    from deffd_flower.commands.kme import certs_command
+
+    certs_command(folder, names, role, days, renew)
 
 
 def main() -> None:
