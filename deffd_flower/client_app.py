@@ -28,8 +28,9 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 
+from deffd_flower.ahead import take_over
 from deffd_flower.errors import DeffdError, RequestError
-from deffd_flower.request import resolved
+from deffd_flower.node import client_config, partition_id
 from deffd_flower.state import forget_weights, load_weights, save_weights
 from deffd_flower.strategy.orders import Orders
 from deffd_flower.transport.mod import PACKAGE, transport_mod
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 FAILED, WRONG_REQUEST = 101, 102
 
+Metrics = dict[str, float | list[float]]
 Verb = Callable[[Message, Context], Message]
 
 app = ClientApp(mods=[transport_mod])
@@ -71,14 +73,15 @@ def answering(verb: Verb) -> Verb:
 @answering
 def hello(message: Message, context: Context) -> Message:
     """Introduce this client: who it is and how much data it has."""
-    peer = _peer(context)
+    peer = peer_of(context)
     peer.check()
     about = ConfigRecord(
         {
             "partition-id": peer.partition,
-            "num-partitions": context.node_config["num-partitions"],
+            "num-partitions": context.node_config.get("num-partitions", peer.config.clients),
             "train-samples": len(peer.data.train),
             "test-samples": len(peer.data.held_out),
+            "evaluation-samples": peer.evaluation_samples,
             "package-bytes": len(peer.package([])),
         }
     )
@@ -92,13 +95,13 @@ def hello(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Fuse what came in, train if asked to, hand out the model, evaluate if asked to."""
     started = time.perf_counter()
-    peer = _peer(context)
+    peer = peer_of(context)
     if "arrays" in message.content:
         return _train_centrally(message, context, peer, started)
     orders = _orders(message)
     metrics = _fuse(message, peer)
     if orders.trains:
-        metrics |= peer.train(orders.server_round)
+        metrics |= take_over(peer, context) or peer.train(orders.server_round)
     outgoing = ArrayRecord(
         {
             str(index): blob(peer.package(parcel.segments))
@@ -106,7 +109,7 @@ def train(message: Message, context: Context) -> Message:
         }
     )
     if orders.evaluates:
-        metrics |= peer.evaluate()
+        metrics |= _judged(peer)
     return _reply(message, context, peer, metrics, started, {"outgoing": outgoing})
 
 
@@ -115,45 +118,57 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Fuse what came in, so that nobody is judged with unread mail, then evaluate."""
     started = time.perf_counter()
-    peer = _peer(context)
+    peer = peer_of(context)
     if "arrays" in message.content:
         peer.adopt(message.content.array_records["arrays"].to_torch_state_dict())
         metrics = {}
     else:
         metrics = _fuse(message, peer)
-    return _reply(message, context, peer, metrics | peer.evaluate(), started)
+    return _reply(message, context, peer, metrics | _judged(peer), started)
 
 
 @app.query("finish")
 @answering
 def finish(message: Message, context: Context) -> Message:
     """Tell the final weights' digest and forget everything."""
-    digest = ConfigRecord({"sha256": _peer(context).digest()})
+    digest = ConfigRecord({"sha256": peer_of(context).digest()})
     forget_weights(context)
     context.state.clear()
     return Message(RecordDict({"digest": digest}), reply_to=message)
 
 
-def _peer(context: Context) -> "Peer":
+def peer_of(context: Context) -> "Peer":
+    """Return the client whom a context belongs to."""
     import torch
 
     from deffd_flower.data.client import client_data
     from deffd_flower.peer import Peer
 
+    # One thread and one algorithm add up in one order, so equal seeds give equal weights; and
+    # float32 is to be float32 on a GPU, too.
     torch.set_num_threads(1)
-    config = resolved(context.run_config)
-    partition = int(context.node_config["partition-id"])
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.allow_tf32 = False
+    config = client_config(context)
+    partition = partition_id(context.node_config, config.clients)
     return Peer(partition, client_data(config, partition), config, load_weights(context))
 
 
-def _fuse(message: Message, peer: "Peer") -> dict[str, float]:
+def _judged(peer: "Peer") -> Metrics:
+    metrics: Metrics = dict(peer.evaluate())
+    if peer.config.consensus_distance:
+        metrics["projection"] = peer.projection()
+    return metrics
+
+
+def _fuse(message: Message, peer: "Peer") -> Metrics:
     from deffd_flower.fusion.package import Package
 
     mail = message.content.array_records.get("received")
     if not mail:
         return {}
     packages = [Package.decode(array.data) for array in mail.values()]
-    return peer.fuse(packages, _orders(message).mail_round)
+    return dict(peer.fuse(packages, _orders(message).mail_round))
 
 
 def _orders(message: Message) -> Orders:
@@ -162,7 +177,7 @@ def _orders(message: Message) -> Orders:
 
 def _train_centrally(message: Message, context: Context, peer: "Peer", started: float) -> Message:
     peer.adopt(message.content.array_records["arrays"].to_torch_state_dict())
-    metrics = peer.train(_orders(message).server_round)
+    metrics: Metrics = dict(peer.train(_orders(message).server_round))
     arrays = ArrayRecord({k: v.contiguous() for k, v in peer.model.state_dict().items()})
     return _reply(message, context, peer, metrics, started, {"arrays": arrays})
 
@@ -171,12 +186,13 @@ def _reply(
     message: Message,
     context: Context,
     peer: "Peer",
-    metrics: dict[str, float],
+    metrics: Metrics,
     started: float,
     records: dict[str, ArrayRecord] | None = None,
 ) -> Message:
     """Answer, and only then let the new model become this client's state."""
-    seconds = time.perf_counter() - started
+    ahead = metrics.pop("ahead-s", 0.0)
+    seconds = time.perf_counter() - started + (ahead if isinstance(ahead, float) else 0.0)
     metrics |= {"num-examples": float(len(peer.data.train)), "compute-s": seconds}
     content = RecordDict({"metrics": MetricRecord(dict(metrics)), **(records or {})})
     reply = Message(content, reply_to=message)

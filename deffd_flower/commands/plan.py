@@ -11,6 +11,7 @@ from deffd_flower.commands.plan_tables import print_plan
 from deffd_flower.commands.request import read_request
 from deffd_flower.config import RunConfig
 from deffd_flower.data.datasets import resolve_auto
+from deffd_flower.errors import RequestError
 from deffd_flower.qkd.plan import LinkPlan, SuitePlan, largest_models
 from deffd_flower.qkd.planner import Planner, package_size
 from deffd_flower.request import resolve
@@ -32,6 +33,9 @@ def plan_command(words: Sequence[str], as_json: bool) -> None:
     if request.get("dataset") == "auto":
         request["dataset"] = resolve_auto(str(request.get("data-dir", "")))
     config = resolve(request)
+    if config.key_source != "embedded":
+        advice = "deffd plan reckons with simulated links; leave it out"
+        raise RequestError("key-source", config.key_source, advice)
     planner = Planner(config, package_size(config))
     if as_json:
         print(json.dumps(plan_values(planner), indent=2, allow_nan=False))

@@ -2,18 +2,16 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
 
-from deffd_flower.client_app import app as client_app
+from deffd_flower.ahead import trains_together
 from deffd_flower.commands.request import read_request
 from deffd_flower.config import RunConfig
-from deffd_flower.data.client import client_data
+from deffd_flower.data.client import client_data, device_of
 from deffd_flower.data.datasets import resolve_auto
-from deffd_flower.engine.local_grid import LocalGrid
-from deffd_flower.engine.process_grid import ProcessGrid, usable_cores
+from deffd_flower.engine.selection import in_process, worker_count
 from deffd_flower.errors import DeffdError, RequestError
 from deffd_flower.federation import federate
 from deffd_flower.peer import Peer
@@ -21,6 +19,7 @@ from deffd_flower.progress import LiveProgress
 from deffd_flower.request import resolve
 from deffd_flower.results.directory import run_directory
 from deffd_flower.results.table import final_table
+from deffd_flower.sae.settings import check_saes
 
 
 def run_command(words: Sequence[str]) -> None:
@@ -33,10 +32,24 @@ def run_command(words: Sequence[str]) -> None:
     console = Console()
     config = resolve(_with_dataset(read_request(words), console))
     directory = run_directory(config, Path.cwd() / "runs")
-    Peer(0, client_data(config, 0), config).check()
+    if config.key_source == "etsi014":
+        check_saes(config.clients)
+    _check_learning(config)
     summary = _run(config, directory, console)
     console.print(final_table(summary))
     console.print(f"report: {directory / 'report.html'}", soft_wrap=True)
+
+
+def _check_learning(config: RunConfig) -> None:
+    """Have client 0 look up all that clients will need, before there are any workers."""
+    device_of(config.device)
+    if worker_count(config) > 1:
+        # CUDA does not survive a fork, so what is forked must not have touched it.
+        config = config.replace(device="cpu")
+    Peer(0, client_data(config, 0), config).check()
+    if config.clients_at_once > 1 and not trains_together(config):
+        advice = f"{config.model} can only be trained on its own; leave it out"
+        raise RequestError("batched-clients", config.batched_clients, advice)
 
 
 def _with_dataset(request: dict[str, object], console: Console) -> dict[str, object]:
@@ -58,7 +71,7 @@ def _run(config: RunConfig, directory: Path, console: Console) -> dict[str, obje
         handler.setLevel(logging.ERROR)
     try:
         # Workers before the progress bar, whose thread a fork would not take along.
-        with _grid(config) as grid, LiveProgress(console) as progress:
+        with in_process(config) as grid, LiveProgress(console) as progress:
             return federate(grid, config, directory, progress)
     except KeyboardInterrupt:
         if directory.exists():
@@ -76,12 +89,3 @@ def _run(config: RunConfig, directory: Path, console: Console) -> dict[str, obje
 def _where_logged(directory: Path) -> str:
     log = directory / "run.log"
     return f". The log is {log}" if log.exists() else ""
-
-
-def _grid(config: RunConfig) -> AbstractContextManager[LocalGrid]:
-    """Return the engine: worker processes, or this process where one worker has to do."""
-    workers = min(config.workers or usable_cores(), config.clients)
-    # CUDA does not survive a fork, and one process fills a GPU as well as several.
-    if workers == 1 or config.device != "cpu":
-        return nullcontext(LocalGrid(client_app, config.clients, config.values()))
-    return ProcessGrid(client_app, config.clients, config.values(), workers)

@@ -92,9 +92,15 @@ class WindowedGrid(Grid):
 
     def _collect(self, flying: dict[str, int]) -> list[Message]:
         arrived = list(self._grid.pull_messages([*flying, *self._late]))
+        wanted = []
         for reply in arrived:
             self._late.pop(reply.metadata.reply_to_message_id, None)
-        return [m for m in arrived if flying.pop(m.metadata.reply_to_message_id, None) is not None]
+            node = flying.pop(reply.metadata.reply_to_message_id, None)
+            if node is not None:
+                # For a node that is gone, Flower's SuperLink answers in its own name.
+                reply.metadata.__dict__["_src_node_id"] = node
+                wanted.append(reply)
+        return wanted
 
     def set_run(self, run: Run) -> None:
         """Pass on."""

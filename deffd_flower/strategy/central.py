@@ -7,7 +7,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from deffd_flower.config import RunConfig
-from deffd_flower.strategy.dispatch import Dispatcher
+from deffd_flower.strategy.consignment import BaseDispatcher
 from deffd_flower.strategy.evaluation import Patience, Phase, numbers, report_evaluation
 from deffd_flower.strategy.observer import Observer
 from deffd_flower.strategy.plans import Transfer
@@ -29,7 +29,7 @@ class CentralAverage(FedAvg):
     """
 
     def __init__(
-        self, config: RunConfig, roster: Roster, dispatcher: Dispatcher, observer: Observer
+        self, config: RunConfig, roster: Roster, dispatcher: BaseDispatcher, observer: Observer
     ) -> None:
         super().__init__(min_available_nodes=len(roster))
         self.config = config
@@ -60,6 +60,7 @@ class CentralAverage(FedAvg):
             self.observer.sent(Transfer(partition, SERVER), _size(arrays), 1.0)
             self.dispatcher.carried(_size(arrays))
         self.dispatcher.end_round()
+        self.observer.round_sent(server_round)
         return super().aggregate_train(
             server_round, [good[partition] for partition in sorted(good)]
         )

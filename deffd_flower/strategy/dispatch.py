@@ -10,60 +10,36 @@ sees a bit of it. ``on-starved`` decides for a model that finds too little:
 """
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from deffd_flower.config import RunConfig
 from deffd_flower.qkd.controller import QkdnController
-from deffd_flower.qkd.grant import Grant, Level
+from deffd_flower.qkd.grant import Grant, Level, Tally
 from deffd_flower.randomness import numpy_generator
+from deffd_flower.strategy.consignment import (
+    NO_KEY,
+    NO_REPLY,
+    BaseDispatcher,
+    Consignment,
+    suites_in_play,
+)
 from deffd_flower.strategy.plans import RoundPlan, Transfer
 from deffd_flower.strategy.topology import Graph
 from deffd_flower.transport.envelope import parse
-from deffd_flower.transport.references import KeyReference
 from deffd_flower.transport.refusal import EnvelopeError
 from deffd_flower.transport.rekeying import RekeyPolicy
 from deffd_flower.transport.suite import Suite
 from deffd_flower.transport.suites import suites
 
+__all__ = ["Consignment", "Dispatcher", "suites_in_play"]
+
 # Bytes by which parts of a model outgrow their share of it: in all, and for each part.
 _PARTS_OVERHEAD, _PART_OVERHEAD = 128, 128
 
 
-@dataclass(frozen=True)
-class Consignment:
-    """A transfer with what it needs to be sealed.
-
-    Attributes:
-        transfer: Who sends what to whom.
-        suite: Name of the suite that seals it.
-        grant: Key set aside; ``None`` when the sender goes on with the key it has.
-    """
-
-    transfer: Transfer
-    suite: str
-    grant: Grant | None
-
-    @property
-    def references(self) -> tuple[KeyReference, ...]:
-        """What the key is called."""
-        return self.grant.references if self.grant else ()
-
-
-def suites_in_play(config: RunConfig) -> list[str]:
-    """Return the names of the suites a run may seal with, strongest first."""
-    best = suites.get(config.suite).strength
-    least = suites.get(config.min_suite or config.suite).strength
-    if config.on_starved != "degrade":
-        return [config.suite]
-    strengths = {name: suites.get(name).strength for name in suites.names() if name != "none"}
-    names = [name for name, strength in strengths.items() if least <= strength <= best]
-    return sorted(names, key=strengths.__getitem__, reverse=True)
-
-
-class Dispatcher:
-    """Finds key for the transfers of each round, and lets simulated time pass.
+class Dispatcher(BaseDispatcher):
+    """Finds key in a simulated network, and lets simulated time pass.
 
     Args:
         config: The run's keys.
@@ -79,17 +55,22 @@ class Dispatcher:
         controller: QkdnController,
         package_bytes: Mapping[int, int],
     ) -> None:
+        super().__init__(config, graph)
         self.controller = controller
-        self.counts: Counter[str] = Counter()
-        self.bytes_by_suite: Counter[str] = Counter()
-        self.models_by_suite: dict[str, float] = defaultdict(float)
-        self.exposed: set[str] = set()
-        self._config = config
-        self._graph = graph
         self._package_bytes = package_bytes
         self._policy = RekeyPolicy(config.rekey_messages, config.rekey_bytes, config.rekey_seconds)
         self._in_use: dict[tuple[int, int], _Use] = {}
         self._largest = 0
+
+    @property
+    def now(self) -> float:
+        """Simulated seconds since the start of the federation."""
+        return self.controller.now
+
+    @property
+    def tally(self) -> Tally:
+        """What the network has done for the federation so far."""
+        return self.controller.tally
 
     def begin_round(self, server_round: int, plan: RoundPlan) -> list[Consignment]:
         """Return what can be sent in this round, ordered by sender, then receiver."""
@@ -97,28 +78,32 @@ class Dispatcher:
         consigned: list[Consignment] = []
         going_on = list(plan.transfers)
         # Again and again, because waiting for one model's key lets those in use grow older.
-        while starting := [each for each in going_on if not self._goes_on_with_its_key(each)]:
-            going_on = [each for each in going_on if each not in starting]
+        while True:
+            decided = [(each, self._goes_on_with_its_key(each)) for each in going_on]
+            starting = [each for each, goes_on in decided if not goes_on]
+            if not starting:
+                break
+            going_on = [each for each, goes_on in decided if goes_on]
             for transfer in starting:
                 found = self._consign(transfer, plan, consigned, server_round)
                 if found:
                     consigned.append(found)
                 else:
                     self.counts["skipped"] += 1
+                    self.unsent.append((transfer, NO_KEY))
         consigned += [self._go_on(transfer) for transfer in going_on]
         return sorted(consigned, key=lambda c: (c.transfer.sender, c.transfer.receiver))
 
     def sent(self, consignment: Consignment, blob: bytes, models: float) -> None:
         """Settle the key of a model that came in sealed; what it did not need is burnt."""
-        self.carried(len(blob))
-        self.bytes_by_suite[consignment.suite] += len(blob)
-        self.models_by_suite[consignment.suite] += models
+        super().sent(consignment, blob, models)
         if consignment.grant:
             self.exposed |= consignment.grant.exposed
             self.controller.settle(consignment.grant, _used_bits(consignment.grant, blob))
 
     def lost(self, consignment: Consignment) -> None:
         """Burn the key of a model that never came."""
+        self.unsent.append((consignment.transfer, NO_REPLY))
         pair = consignment.transfer.sender, consignment.transfer.receiver
         self._in_use.pop(pair, None)
         if consignment.grant:
@@ -134,23 +119,25 @@ class Dispatcher:
         self._largest = 0
         self.controller.advance(self._config.round_compute_s + transfer_s)
 
-    def totals(self) -> dict[str, float]:
-        """Return the counts so far, as they stand in rounds.csv."""
-        tally = self.controller.tally
-        return {
-            "key_bits": tally.key_bits,
-            "sim_time_s": round(self.controller.now, 6),
-            "starved": self.counts["starved"],
-            "waits": self.counts["waits"],
-            "waited_s": round(tally.waited_s, 6),
-            "repicked": self.counts["repicked"],
-            "degraded": self.counts["degraded"],
-            "skipped": self.counts["skipped"],
-        }
-
     def levels(self) -> dict[str, Level]:
         """Return the links' key."""
         return self.controller.levels()
+
+    def again(self, starved: Sequence[Consignment]) -> list[Consignment]:
+        """Return nothing: key that was granted is there."""
+        return []
+
+    def delivers_again(self, server_round: int, sender: int, receiver: int) -> bool:
+        """Say no: what is not there now will not come."""
+        return False
+
+    def close(self) -> None:
+        """Bring the ledger to its end, and check it.
+
+        Raises:
+            DeffdError: It does not add up.
+        """
+        self.controller.close()
 
     def _consign(
         self,
@@ -198,36 +185,16 @@ class Dispatcher:
         consigned: Sequence[Consignment],
         server_round: int,
     ) -> Consignment | None:
-        others = list(self._alternatives(transfer, plan, consigned))
+        others = list(self._alternatives(transfer, plan, [each.transfer for each in consigned]))
         keys = (server_round, transfer.sender, transfer.receiver)
-        order = numpy_generator(self._config.seed, "repick", *keys).permutation(len(others))
+        seed = self._config.seed_of("pairing")
+        order = numpy_generator(seed, "repick", *keys).permutation(len(others))
         for index in order:
             found = self._grant(others[index], self._config.suite)
             if found:
                 self.counts["repicked"] += 1
                 return found
         return None
-
-    def _alternatives(
-        self, transfer: Transfer, plan: RoundPlan, consigned: Sequence[Consignment]
-    ) -> Iterator[Transfer]:
-        """Yield the same parcel to other free receivers, or from other senders of segments."""
-        if transfer.segments:
-            busy = {
-                other.sender
-                for other in (*plan.transfers, *(found.transfer for found in consigned))
-                if other.receiver == transfer.receiver
-                and not set(other.segments).isdisjoint(transfer.segments)
-            }
-            for sender in plan.trainers:
-                if sender not in busy and self._joined(sender, transfer.receiver):
-                    yield replace(transfer, sender=sender)
-            return
-        taken = {*plan.trainers, *(planned.receiver for planned in plan.transfers)}
-        taken |= {other.transfer.receiver for other in consigned}
-        for receiver in range(self._config.clients):
-            if receiver not in taken and self._joined(transfer.sender, receiver):
-                yield replace(transfer, receiver=receiver)
 
     def _degrade(self, transfer: Transfer) -> Consignment | None:
         for suite in suites_in_play(self._config)[1:]:
@@ -236,9 +203,6 @@ class Dispatcher:
                 self.counts["degraded"] += 1
                 return found
         return None
-
-    def _joined(self, one: int, other: int) -> bool:
-        return self._graph is None or self._graph.has_edge(one, other)
 
     def _bits(self, transfer: Transfer, suite: Suite) -> int:
         return suite.key_bits(self._bytes(transfer))

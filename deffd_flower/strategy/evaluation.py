@@ -99,6 +99,11 @@ def report_evaluation(
 
 
 def numbers(reply: Message) -> dict[str, float]:
-    """Return the metrics of a reply as floats."""
-    record = reply.content.metric_records["metrics"]
-    return {name: float(value) for name, value in record.items() if not isinstance(value, list)}
+    """Return the metrics of a reply as floats, those of a list as ``name-0``, ``name-1``, ..."""
+    found: dict[str, float] = {}
+    for name, value in reply.content.metric_records["metrics"].items():
+        if isinstance(value, list):
+            found |= {f"{name}-{place}": float(entry) for place, entry in enumerate(value)}
+        else:
+            found[name] = float(value)
+    return found

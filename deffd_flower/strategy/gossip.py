@@ -15,24 +15,26 @@ from flwr.app import (
     Message,
     MessageType,
     MetricRecord,
-    RecordDict,
 )
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from deffd_flower.config import RunConfig
 from deffd_flower.engine.windowed_grid import WindowedGrid
-from deffd_flower.strategy.dispatch import Consignment, Dispatcher
+from deffd_flower.strategy.consignment import BaseDispatcher, Consignment
 from deffd_flower.strategy.evaluation import Patience, Phase, numbers, report_evaluation
+from deffd_flower.strategy.letters import Letters
 from deffd_flower.strategy.mailbox import Mail, Mailboxes, Readiness
 from deffd_flower.strategy.observer import Metrics, Observer
-from deffd_flower.strategy.orders import Orders, Parcel
+from deffd_flower.strategy.orders import Orders, Parcel, Refusals
 from deffd_flower.strategy.plans import RoundPlan, plans
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.strategy.roster import Roster
 from deffd_flower.strategy.topology import topology
 
 log = logging.getLogger("deffd")
+
+REFUSED = 100
 
 
 class Gossip(Strategy):
@@ -46,7 +48,7 @@ class Gossip(Strategy):
     """
 
     def __init__(
-        self, config: RunConfig, roster: Roster, dispatcher: Dispatcher, observer: Observer
+        self, config: RunConfig, roster: Roster, dispatcher: BaseDispatcher, observer: Observer
     ) -> None:
         self.config = config
         self.roster = roster
@@ -57,11 +59,15 @@ class Gossip(Strategy):
         self._mail = Mailboxes()
         self._plan = RoundPlan([], [])
         self._outgoing: dict[int, list[Consignment]] = {}
+        self._starved: list[Consignment] = []
+        self._letters = Letters(roster)
         self._receivers: set[int] = set()
         self._readiness = Readiness([], [], [])
         self._evaluated: set[int] = set()
         self._patience = Patience(2 * len(roster) + 8)
         self._phase: Phase
+        self._grid: Grid
+        self._flower_config: ConfigRecord
         # A model that has not changed since is not evaluated again.
         self._known: dict[int, Metrics] = {}
 
@@ -73,11 +79,11 @@ class Gossip(Strategy):
         In a round that is evaluated, clients whose models are final are written to in the same
         exchange, where the grid allows it, so that nobody waits for the slowest to train.
         """
+        self._grid, self._flower_config = grid, config
         self._plan = self._plan_round(self.config, self._graph, server_round)
         consigned = self.dispatcher.begin_round(server_round, self._plan)
-        self._outgoing = {
-            sender: list(own) for sender, own in groupby(consigned, key=lambda c: c.transfer.sender)
-        }
+        self._outgoing = _by_sender(consigned)
+        self._starved = []
         transfers = [(c.transfer.sender, c.transfer.receiver) for c in consigned]
         self._receivers = {receiver for _, receiver in transfers}
         mail = self._mail.take_all()
@@ -105,10 +111,11 @@ class Gossip(Strategy):
         for partition, reply in self._phase.all(replies):
             if reply is not None:
                 self._note_evaluation(partition, reply)
+                self._note_unopened(partition, reply)
                 self._take_outbox(server_round, partition, reply)
             self._readiness.answered(partition)
-        for consignment in chain.from_iterable(self._outgoing.values()):
-            self.dispatcher.lost(consignment)
+        self._lose_the_rest()
+        self._order_again(server_round)
         self.dispatcher.end_round()
         self.observer.round_sent(server_round)
         return None, None
@@ -127,6 +134,7 @@ class Gossip(Strategy):
         """Collect every client's accuracies."""
         for partition, reply in self._phase.good(replies):
             self._note_evaluation(partition, reply)
+            self._note_unopened(partition, reply)
         if not self._due(server_round) or not self._known:
             return None
         return report_evaluation(server_round, self._known, self.observer)
@@ -168,14 +176,49 @@ class Gossip(Strategy):
 
     def _take_outbox(self, server_round: int, partition: int, reply: Message) -> None:
         sealed = reply.content.array_records.get("outbox", ArrayRecord())
-        if len(sealed) == len(self._outgoing.get(partition, [])):
-            for consignment, array in zip(
-                self._outgoing.pop(partition, []), sealed.values(), strict=True
-            ):
-                self._post(server_round, consignment, array)
+        starved = Refusals.read(reply.content).starved
+        for place, consignment in enumerate(self._outgoing.pop(partition, [])):
+            if str(place) in sealed:
+                self._post(server_round, consignment, sealed[str(place)])
+            elif place in starved:
+                self._starved.append(consignment)
+            else:
+                self.dispatcher.lost(consignment)
+
+    def _lose_the_rest(self) -> None:
+        for consignment in chain.from_iterable(self._outgoing.values()):
+            self.dispatcher.lost(consignment)
+        self._outgoing = {}
+
+    def _order_again(self, server_round: int) -> None:
+        """Have the models sent for which there was no key, as far as the policy wants it."""
+        while ordered := self.dispatcher.again(self._starved):
+            log.warning("round %d: ordering %d models again", server_round, len(ordered))
+            self._starved, self._outgoing = [], _by_sender(ordered)
+            self._phase = Phase(server_round, self.roster, self.observer, self._patience)
+            self._phase.expect("train", self._outgoing)
+            messages = [self._reminder(server_round, partition) for partition in self._outgoing]
+            replies = self._grid.send_and_receive(messages, timeout=self.config.message_timeout)
+            for partition, reply in self._phase.good(replies):
+                self._take_outbox(server_round, partition, reply)
+            self._lose_the_rest()
+
+    def _note_unopened(self, partition: int, reply: Message) -> None:
+        """Deliver models again for which a client had no key, as far as the policy wants it."""
+        server_round, name = self._phase.server_round, reply.metadata.message_type
+        over = server_round == self.config.rounds and name == MessageType.EVALUATE
+        for mail in self._letters.unopened(partition, reply):
+            waits = self.dispatcher.delivers_again(mail.server_round, mail.sender, partition)
+            if waits and not over:
+                self._mail.post(partition, mail)
+            else:
+                reason = f"no key for the model of client {mail.sender}"
+                self.observer.failed(server_round, name, partition, reason, REFUSED)
 
     def _post(self, server_round: int, consignment: Consignment, sealed: Array) -> None:
         transfer = consignment.transfer
+        # Where a model took long to come, its receiver may have been evaluated without it.
+        self._evaluated.discard(transfer.receiver)
         self._mail.post(transfer.receiver, Mail(server_round, transfer.sender, sealed))
         share = len(transfer.segments) / self.config.segments or 1.0
         self.dispatcher.sent(consignment, sealed.data, share)
@@ -196,22 +239,19 @@ class Gossip(Strategy):
             mail_round=_round_of(mail),
             trains=partition in self._plan.trainers,
             evaluates=self._due(server_round) and partition not in self._receivers,
-            clock=self.dispatcher.controller.now,
-            outbox=tuple(self._parcel(each) for each in self._outgoing.get(partition, [])),
+            clock=self.dispatcher.now,
+            outbox=self._parcels(partition),
         )
-        return self._message(partition, MessageType.TRAIN, orders, mail, config)
+        return self._letters.write(partition, MessageType.TRAIN, orders, mail, config)
 
-    def _parcel(self, consignment: Consignment) -> Parcel:
-        transfer = consignment.transfer
-        receiver = self.roster.members[transfer.receiver]
-        return Parcel(
-            receiver=transfer.receiver,
-            suite=consignment.suite,
-            segments=transfer.segments,
-            references=consignment.references,
-            kem_public=receiver.kem_public,
-            kem_proof=receiver.kem_proof,
-        )
+    def _parcels(self, partition: int) -> tuple[Parcel, ...]:
+        return self._letters.parcels(self._outgoing.get(partition, []))
+
+    def _reminder(self, server_round: int, partition: int) -> Message:
+        """Return an order to send what the client has trained already."""
+        outbox = self._parcels(partition)
+        orders = Orders(server_round, clock=self.dispatcher.now, outbox=outbox)
+        return self._letters.write(partition, MessageType.TRAIN, orders, [], self._flower_config)
 
     def _evaluate_message(self, server_round: int, partition: int, config: ConfigRecord) -> Message:
         mail = self._mail.take(partition)
@@ -219,21 +259,12 @@ class Gossip(Strategy):
         self._evaluated.add(partition)
         self._phase.expect("evaluate", [partition])
         orders = Orders(server_round, mail_round=_round_of(mail))
-        return self._message(partition, MessageType.EVALUATE, orders, mail, config)
+        return self._letters.write(partition, MessageType.EVALUATE, orders, mail, config)
 
-    def _message(
-        self,
-        partition: int,
-        message_type: str,
-        orders: Orders,
-        mail: list[Mail],
-        config: ConfigRecord,
-    ) -> Message:
-        content = RecordDict({"config": orders.record(config)})
-        if mail:
-            content["inbox"] = ArrayRecord({str(i): m.sealed for i, m in enumerate(mail)})
-        node_id = self.roster.node_id(partition)
-        return Message(content, node_id, message_type, group_id=str(orders.server_round))
+
+def _by_sender(consigned: Iterable[Consignment]) -> dict[int, list[Consignment]]:
+    grouped = groupby(consigned, key=lambda consignment: consignment.transfer.sender)
+    return {sender: list(own) for sender, own in grouped}
 
 
 def _round_of(mail: list[Mail]) -> int:

@@ -1,10 +1,14 @@
-"""What the server tells a client beside its mail: the ``config`` record of a message."""
+"""What server and client tell each other beside mail and metrics.
+
+The server's ``config`` record of a message holds the client's orders, the ``refusals`` record of a
+reply what the client had no key for.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flwr.app import ConfigRecord
+from flwr.app import ConfigRecord, RecordDict
 
 from deffd_flower.transport.references import KeyReference, pack_references, read_references
 from deffd_flower.transport.wire import Reader
@@ -83,6 +87,31 @@ class Orders:
             clock=float(record.get("clock", 0.0)),
             outbox=tuple(_parcels(record)) if "outbox-peers" in record else (),
         )
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """What a client had no key for, now at least; why is between it and its key manager.
+
+    Attributes:
+        starved: Places in the outbox of what it could not seal.
+        unopened: Places in the inbox of what it could not open.
+    """
+
+    starved: tuple[int, ...] = ()
+    unopened: tuple[int, ...] = ()
+
+    def write(self, reply: RecordDict) -> None:
+        """Put a record into a reply, if there is anything to say."""
+        if self.starved or self.unopened:
+            told = ConfigRecord({"starved": list(self.starved), "unopened": list(self.unopened)})
+            reply["refusals"] = told
+
+    @classmethod
+    def read(cls, reply: RecordDict) -> "Refusals":
+        """Return what a reply says; nothing where it says nothing."""
+        record: Mapping[str, Any] = reply.config_records.get("refusals", ConfigRecord())
+        return cls(tuple(record.get("starved", ())), tuple(record.get("unopened", ())))
 
 
 def _parcels(record: Mapping[str, Any]) -> list[Parcel]:

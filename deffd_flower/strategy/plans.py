@@ -63,7 +63,7 @@ def segments(config: RunConfig, graph: "Graph | None", server_round: int) -> Rou
     that of `pairs`: one model per receiver, in pieces from several senders.
     """
     drawn = _draw_pairs(config, graph, server_round)
-    generator = numpy_generator(config.seed, "segments", server_round)
+    generator = numpy_generator(config.seed_of("pairing"), "segments", server_round)
     senders = sorted(sender for sender, _ in drawn)
     parcels: dict[tuple[int, int], list[int]] = {}
     for _, receiver in sorted(drawn, key=lambda pair: pair[1]):
@@ -90,7 +90,7 @@ def sorted_transfers(drawn: list[tuple[int, int]]) -> list[Transfer]:
 def _draw_pairs(
     config: RunConfig, graph: "Graph | None", server_round: int
 ) -> list[tuple[int, int]]:
-    generator = numpy_generator(config.seed, "pairs", server_round)
+    generator = numpy_generator(config.seed_of("pairing"), "pairs", server_round)
     order = generator.permutation(config.clients).tolist()
     wanted = config.pairs_per_round
     if graph is None:

@@ -4,7 +4,7 @@ Def-KT is Def-FD with one term of its objective at weight zero; hand-off is Def-
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deffd_flower.config import DEFAULTS, RunConfig, Value
 from deffd_flower.errors import RequestError
@@ -28,13 +28,17 @@ class Preset:
     fixed: Mapping[str, Value] = field(default_factory=dict)
 
 
-GRAPH = frozenset({"topology", "topology-degree", "topology-probability", "pairs"})
+GRAPH = frozenset({"topology", "topology-degree", "topology-probability", "pairs", "pairing-seed"})
 LEARNING = frozenset({"ce-weight", "fusion-epochs"})
-LOGITS = frozenset({"kd-weight", "temperature", "receiver-keeps", "fusion-update", "teacher"})
-FEATURES = frozenset({"feature-loss", "gamma", "feature-layers"})
+LOGITS = frozenset({"kd-weight", "kd-loss", "dkd-beta", "temperature", "teacher-weight"})
+MUTUAL = frozenset({"receiver-keeps", "fusion-update", "teacher", "anchor"})
+FEATURES = frozenset({"feature-loss", "gamma", "gamma-share", "feature-layers"})
 SEGMENTS = frozenset({"segments", "segment-peers"})
 AVERAGING = frozenset({"average-epochs"})
-OPTIONS = GRAPH | LEARNING | LOGITS | FEATURES | SEGMENTS | AVERAGING
+OPTIONS = GRAPH | LEARNING | LOGITS | MUTUAL | FEATURES | SEGMENTS | AVERAGING
+
+RECOMMENDED: Mapping[str, Value] = {"calibrate": "prior", "feature-loss": "l2", "gamma": 0.03}
+"""What makes `def_fd_plus` of Def-FD."""
 
 strategies: Registry[Callable[[], Preset]] = Registry("strategy")
 
@@ -42,19 +46,32 @@ strategies: Registry[Callable[[], Preset]] = Registry("strategy")
 @strategies.register("def-fd")
 def def_fd() -> Preset:
     """Distil logits and feature maps (Yang and Lee; the paper of this project)."""
-    return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS | FEATURES)
+    return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS | MUTUAL | FEATURES)
+
+
+@strategies.register("def-fd-plus")
+def def_fd_plus() -> Preset:
+    """Def-FD as we recommend it: cross-entropy adjusted by the label prior, a larger gamma."""
+    plain = def_fd()
+    return replace(plain, reads=plain.reads - RECOMMENDED.keys(), fixed=RECOMMENDED)
 
 
 @strategies.register("def-kt")
 def def_kt() -> Preset:
     """Distil logits only (Li, Li, Varshney 2021)."""
-    return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS, {"gamma": 0.0})
+    return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS | MUTUAL, {"gamma": 0.0})
 
 
 @strategies.register("hand-off")
 def hand_off() -> Preset:
     """Keep the received model and train it on: no distillation."""
     return Preset("pairs", "distil", GRAPH | LEARNING, {"gamma": 0.0, "kd-weight": 0.0})
+
+
+@strategies.register("average-then-distil")
+def average_then_distil() -> Preset:
+    """Average the two models of a pair, then teach the mean by both."""
+    return Preset("pairs", "average-then-distil", GRAPH | LEARNING | LOGITS | FEATURES)
 
 
 @strategies.register("full-avg")
@@ -89,9 +106,12 @@ def apply_preset(config: RunConfig) -> RunConfig:
     """
     preset = strategies.get(config.strategy)()
     given = config.values()
-    for key in sorted(OPTIONS - preset.reads):
-        allowed = {DEFAULTS[key], preset.fixed.get(key, DEFAULTS[key])}
-        if given[key] not in allowed:
+    for key, value in sorted(preset.fixed.items()):
+        if given[key] not in {DEFAULTS[key], value}:
+            advice = f"strategy={config.strategy} sets it to {value}; leave it out"
+            raise RequestError(key, given[key], advice)
+    for key in sorted(OPTIONS - preset.reads - preset.fixed.keys()):
+        if given[key] != DEFAULTS[key]:
             advice = f"strategy={config.strategy} does not use it; leave it out"
             raise RequestError(key, given[key], advice)
     return config.replace(**{key.replace("-", "_"): value for key, value in preset.fixed.items()})

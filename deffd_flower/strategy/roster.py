@@ -22,6 +22,7 @@ class Member:
         partition: Its own number, 0..clients-1.
         train_samples: Samples it trains on.
         test_samples: Samples it holds out.
+        evaluation_samples: Samples that its global accuracy is counted on.
         package_bytes: Size of its whole model as it is sealed.
         label_counts: Training samples per class; ``None`` when it keeps that to itself.
         kem_public: Its ML-KEM public key.
@@ -32,6 +33,7 @@ class Member:
     partition: int
     train_samples: int
     test_samples: int
+    evaluation_samples: int
     package_bytes: int
     label_counts: list[int] | None
     kem_public: bytes
@@ -126,6 +128,7 @@ def _member(answer: Message) -> Member:
         partition=int(about["partition-id"]),
         train_samples=int(about["train-samples"]),
         test_samples=int(about["test-samples"]),
+        evaluation_samples=int(about["evaluation-samples"]),
         package_bytes=int(about["package-bytes"]),
         label_counts=None if counts is None else [int(count) for count in counts],
         kem_public=transport["kem-public"],

@@ -95,7 +95,7 @@ def erdos_renyi(config: RunConfig) -> Graph:
 
 def _first_connected(config: RunConfig, draw: Callable[[int], Graph]) -> Graph:
     for attempt in count():
-        graph = draw(derived_seed(config.seed, "topology", attempt) % 2**32)
+        graph = draw(derived_seed(config.seed_of("pairing"), "topology", attempt) % 2**32)
         if nx.is_connected(graph):
             return graph
         if attempt == _DRAWS:

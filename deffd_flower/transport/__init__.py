@@ -10,7 +10,13 @@ from deffd_flower.transport.kem import KemKeyPair, generate_kem_keypair
 from deffd_flower.transport.kept_keys import KeptKeys
 from deffd_flower.transport.keys import KeyMaterial, KeySource
 from deffd_flower.transport.references import KeyReference
-from deffd_flower.transport.refusal import EnvelopeError, KeyUnavailable, Reason, Refused
+from deffd_flower.transport.refusal import (
+    EnvelopeError,
+    KeyUnavailable,
+    NoKeyNow,
+    Reason,
+    Refused,
+)
 from deffd_flower.transport.rekeying import KeySchedule, RekeyPolicy
 from deffd_flower.transport.replay import ReplayGuard
 from deffd_flower.transport.sealing import Expectation, Opened, open_sealed, seal
@@ -29,6 +35,7 @@ __all__ = [
     "KeySchedule",
     "KeySource",
     "KeyUnavailable",
+    "NoKeyNow",
     "Opened",
     "Reason",
     "Refused",

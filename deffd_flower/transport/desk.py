@@ -1,15 +1,16 @@
 """A client's sealing desk: its name, its keys, its counters and what it has opened before."""
 
-from functools import cached_property
+from collections.abc import Container
+from functools import cached_property, lru_cache
 
 from flwr.app import ConfigRecord, Context
 
 from deffd_flower.config import RunConfig
-from deffd_flower.qkd.embedded import EmbeddedKeySource, load_secret, secret_file
+from deffd_flower.node import partition_id
 from deffd_flower.request import resolved
 from deffd_flower.strategy.orders import Parcel
 from deffd_flower.transport.envelope import Direction, Route
-from deffd_flower.transport.identity import SharedSecretIdentity
+from deffd_flower.transport.identity import Identity
 from deffd_flower.transport.kem import generate_kem_keypair
 from deffd_flower.transport.kept_keys import KeptKeys
 from deffd_flower.transport.keys import KeySource
@@ -20,15 +21,12 @@ from deffd_flower.transport.sealing import Expectation, Opened, open_sealed, sea
 from deffd_flower.transport.spent_keys import SpentKeys
 from deffd_flower.transport.suite import Suite
 from deffd_flower.transport.suites import suites
+from deffd_flower.transport.supply import partition_of, sae_id, supply_of
 
-_RECORD, _SAE = "transport", "client-"
+__all__ = ["Desk", "sae_id", "sent_order"]
+
 _GUARD, _KEPT, _SPENT, _OVER = "replay-guard", "kept-keys", "spent-keys", "run-over"
 _KEM_PRIVATE, _SCHEDULE = "kem-private", "schedule/"
-
-
-def sae_id(partition: int) -> str:
-    """Return the name under which a client seals and opens (SAE id of ETSI GS QKD 014)."""
-    return f"{_SAE}{partition}"
 
 
 def sent_order(opened: Opened) -> tuple[int, int, int]:
@@ -37,7 +35,23 @@ def sent_order(opened: Opened) -> tuple[int, int, int]:
     All three are authenticated, so that the order in which mail was carried changes nothing.
     """
     route = opened.header.route
-    return route.round, int(route.sender.removeprefix(_SAE)), route.sequence
+    return route.round, partition_of(route.sender), route.sequence
+
+
+class _Peers(Container[str]):
+    """The names of all clients but one; making a set of them for every message would tell."""
+
+    def __init__(self, clients: int, name: str) -> None:
+        self._clients = clients
+        self._name = name
+
+    def __contains__(self, name: object) -> bool:
+        return name != self._name and name in _names(self._clients)
+
+
+@lru_cache(maxsize=4)
+def _names(clients: int) -> frozenset[str]:
+    return frozenset(sae_id(partition) for partition in range(clients))
 
 
 class Desk:
@@ -48,19 +62,20 @@ class Desk:
             own floor, below which no run config can go.
 
     Raises:
-        RequestError: There is no such suite.
-        Refused: The client has left this run.
+        RequestError: There is no such suite, or the node is not set up for the run's keys.
+        Refused: The client has left this run, or lost its state.
     """
 
     def __init__(self, context: Context) -> None:
         config = resolved(context.run_config)
+        partition = partition_id(context.node_config, config.clients)
         self._run = context.run_id
-        self._name = sae_id(int(context.node_config["partition-id"]))
-        self._peers = {sae_id(partition) for partition in range(config.clients)} - {self._name}
+        self._name = sae_id(partition)
+        self._peers = _Peers(config.clients, self._name)
         self._floor = _floor(config, str(context.node_config.get("min-suite", "")))
         self._policy = RekeyPolicy(config.rekey_messages, config.rekey_bytes, config.rekey_seconds)
-        record = context.state.config_records.get(_RECORD, ConfigRecord())
-        self._saved = {name: value for name, value in record.items() if isinstance(value, bytes)}
+        self._supply = supply_of(context, config, partition)
+        self._saved = self._supply.memory.read()
         if _OVER in self._saved:
             raise Refused(Reason.RUN_OVER)
         self._changed = False
@@ -75,7 +90,12 @@ class Desk:
         return self._floor is suites.get("none")
 
     def introduce(self) -> ConfigRecord:
-        """Draw an ML-KEM key pair for this run; return the public key with its proof."""
+        """Draw an ML-KEM key pair for this run; return the public key with its proof.
+
+        Raises:
+            DeffdError: The client would not get keys.
+        """
+        self._supply.check()
         pair = generate_kem_keypair()
         self._saved[_KEM_PRIVATE] = pair.private
         self._changed = True
@@ -90,6 +110,7 @@ class Desk:
             last_round: The newest round it may come from.
 
         Raises:
+            NoKeyNow: Its key cannot be had; it may be later.
             Refused: It was not opened.
         """
         expect = Expectation(
@@ -111,6 +132,7 @@ class Desk:
         Raises:
             Refused: The server asks for a suite below the floor, or for one that is not there.
             EnvelopeError: The model is too large, or is to go to the client itself.
+            NoKeyNow: There is too little key; there may be more later.
             KeyUnavailable: There is too little key, it has been granted before, or the receiver's
                 ML-KEM key is not proven.
         """
@@ -125,40 +147,35 @@ class Desk:
             self._identity.check(receiver, parcel.kem_public, parcel.kem_proof)
         schedule = self._schedule(receiver)
         sequence, key = schedule.next_message(
-            suite, len(plaintext), clock, self._keys, parcel.references
+            suite, len(plaintext), self._supply.now(clock), self._keys, parcel.references
         )
         self._saved[_SCHEDULE + receiver] = schedule.to_bytes()
         self._changed = True
         route = Route(self._run, self._name, receiver, Direction.MODEL, server_round, sequence)
         return seal(suite, route, plaintext, key, parcel.kem_public or None)
 
-    def save(self, context: Context) -> None:
-        """Write what has changed into the client's state, if anything has."""
+    def save(self) -> None:
+        """Write what has changed into the client's memory, if anything has."""
         if self._changed:
             states = {
                 _GUARD: self._guard.to_bytes(),
                 _KEPT: self._kept.to_bytes(),
                 _SPENT: self._spent.to_bytes(),
             }
-            context.state[_RECORD] = ConfigRecord({**self._saved, **states})
+            self._supply.memory.write({**self._saved, **states})
 
-    @staticmethod
-    def close(context: Context) -> None:
+    def close(self) -> None:
         """Forget all secrets, and that for good: a client that could be made to start the run anew
         would take old messages for new ones, and seal under keys it has used."""
-        context.state[_RECORD] = ConfigRecord({_OVER: b"\1"})
-
-    @cached_property
-    def _secret(self) -> bytes:
-        return load_secret(secret_file())
+        self._supply.memory.write({_OVER: b"\1"})
 
     @cached_property
     def _keys(self) -> KeySource:
-        return EmbeddedKeySource(self._name, self._run, self._secret)
+        return self._supply.keys(self._spent)
 
-    @cached_property
-    def _identity(self) -> SharedSecretIdentity:
-        return SharedSecretIdentity(self._secret, self._run)
+    @property
+    def _identity(self) -> Identity:
+        return self._supply.identity
 
     def _schedule(self, receiver: str) -> KeySchedule:
         saved = self._saved.get(_SCHEDULE + receiver)

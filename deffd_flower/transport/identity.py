@@ -1,5 +1,7 @@
 """Proof that an ML-KEM public key, which travels through the server, is its owner's."""
 
+from typing import Protocol
+
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -10,6 +12,25 @@ from deffd_flower.transport.wire import pack_long, pack_text
 
 _INFO = b"deffd-kem-identity/1"
 _KEY_BYTES = 48
+
+
+class Identity(Protocol):
+    """Vouches for public keys, and checks what others vouch for."""
+
+    def prove(self, owner: str, public_key: bytes) -> bytes:
+        """Return a proof that the key is its owner's.
+
+        Args:
+            owner: The owner's name in envelopes.
+            public_key: The key.
+        """
+
+    def check(self, owner: str, public_key: bytes, proof: bytes) -> None:
+        """Check a proof.
+
+        Raises:
+            KeyUnavailable: It is not this owner's proof of this key in this run.
+        """
 
 
 class SharedSecretIdentity:

@@ -2,17 +2,27 @@
 
 Strategies, peers and the ServerApp never see key material; the ServerApp never sees a model.
 A message that is refused becomes a short error reply, and the client's state stays as it was.
+
+Want of key is no reason to refuse a message. What cannot be sealed or opened now is left out, and
+`Refusals` in the reply say which. What becomes of it is for the server to decide.
 """
 
 import re
+from collections.abc import Mapping
 
 from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
 from deffd_flower.errors import DeffdError
-from deffd_flower.strategy.orders import Orders
+from deffd_flower.strategy.orders import Orders, Refusals
 from deffd_flower.transport.desk import Desk, sent_order
-from deffd_flower.transport.refusal import EnvelopeError, KeyUnavailable, Reason, Refused
+from deffd_flower.transport.refusal import (
+    EnvelopeError,
+    KeyUnavailable,
+    NoKeyNow,
+    Reason,
+    Refused,
+)
 
 REFUSED, FAILED = 100, 101
 #: Characters of an error's text that reach the server.
@@ -33,14 +43,15 @@ def transport_mod(message: Message, context: Context, call_next: ClientAppCallab
     try:
         desk = Desk(context)
         _refuse_arrays(message.content, "inbox", desk)
-        _open_inbox(message, desk)
+        unopened = _open_inbox(message, desk)
         reply = call_next(message, context)
         if reply.has_error():
             reply.error = Error(reply.error.code, _harmless(reply.error.reason or ""))
         else:
-            _seal_outbox(message, reply, desk)
+            starved = _seal_outbox(message, reply, desk)
             _refuse_arrays(reply.content, "outbox", desk)
-            _keep_state(message, reply, context, desk)
+            Refusals(tuple(starved), tuple(unopened)).write(reply.content)
+            _keep_state(message, reply, desk)
         return reply
     except DeffdError as problem:
         refused = isinstance(problem, Refused | EnvelopeError | KeyUnavailable)
@@ -64,38 +75,52 @@ def _harmless(reason: str) -> str:
     return _QUOTED.sub("#", reason.partition("\\")[0])[:REASON_LENGTH]
 
 
-def _open_inbox(message: Message, desk: Desk) -> None:
+def _open_inbox(message: Message, desk: Desk) -> list[int]:
+    """Replace the inbox by what it held; return the places of what there is no key for now."""
     inbox = message.content.array_records.get("inbox")
     if inbox is None:
-        return
+        return []
     last_round = _orders(message).server_round
-    opened = [desk.open(array.data, last_round) for array in inbox.values()]
+    opened, unopened = [], []
+    for place, array in enumerate(inbox.values()):
+        try:
+            opened.append(desk.open(array.data, last_round))
+        except NoKeyNow:
+            unopened.append(place)
     del message.content["inbox"]
     packages = [each.plaintext for each in sorted(opened, key=sent_order)]
-    message.content["received"] = _arrays(packages, PACKAGE)
+    message.content["received"] = _arrays(dict(enumerate(packages)), PACKAGE)
+    return unopened
 
 
-def _seal_outbox(message: Message, reply: Message, desk: Desk) -> None:
+def _seal_outbox(message: Message, reply: Message, desk: Desk) -> list[int]:
+    """Replace what the app hands out; return the places of what there is no key for now."""
     outgoing = reply.content.array_records.get("outgoing")
     if outgoing is None:
-        return
+        return []
     del reply.content["outgoing"]
     orders = _orders(message)
-    sealed = [
-        desk.seal(array.data, parcel, orders.server_round, orders.clock)
-        for array, parcel in zip(outgoing.values(), orders.outbox, strict=True)
-    ]
+    sealed, starved = {}, []
+    parcels = zip(outgoing.values(), orders.outbox, strict=True)
+    for place, (array, parcel) in enumerate(parcels):
+        try:
+            blob = desk.seal(array.data, parcel, orders.server_round, orders.clock)
+        except NoKeyNow:
+            starved.append(place)
+        else:
+            sealed[place] = blob
     reply.content["outbox"] = _arrays(sealed, SEALED)
+    return starved
 
 
-def _keep_state(message: Message, reply: Message, context: Context, desk: Desk) -> None:
+def _keep_state(message: Message, reply: Message, desk: Desk) -> None:
     """Let the desk's memory become the client's state, with what a greeting or a farewell does."""
     if message.metadata.message_type == "query.finish":
-        desk.close(context)
+        desk.close()
         return
     if message.metadata.message_type == "query.hello":
         reply.content["transport"] = desk.introduce()
-    desk.save(context)
+    desk.save()
 
 
 def _orders(message: Message) -> Orders:
@@ -105,8 +130,8 @@ def _orders(message: Message) -> Orders:
         raise Refused(Reason.MALFORMED) from None
 
 
-def _arrays(blobs: list[bytes], stype: str) -> ArrayRecord:
-    """Return blobs as Flower Arrays that NumPy refuses to read as numbers."""
+def _arrays(blobs: Mapping[int, bytes], stype: str) -> ArrayRecord:
+    """Return blobs, by their places, as Flower Arrays that NumPy refuses to read as numbers."""
     return ArrayRecord(
-        {str(index): Array("uint8", (len(blob),), stype, blob) for index, blob in enumerate(blobs)}
+        {str(place): Array("uint8", (len(blob),), stype, blob) for place, blob in blobs.items()}
     )

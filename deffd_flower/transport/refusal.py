@@ -13,12 +13,17 @@ class KeyUnavailable(DeffdError):  # noqa: N818 - a state of the link, not a mis
     """There is no such key, no more of it, or it has been used. Never names key bits."""
 
 
+class NoKeyNow(KeyUnavailable):
+    """The link is starved, or its key manager silent: later there may be key."""
+
+
 class Reason(StrEnum):
     """Why a message was refused; short enough to count and to put in a table."""
 
     MALFORMED = "malformed"
     WRONG_RUN = "wrong-run"
     RUN_OVER = "run-over"
+    STATE_LOST = "state-lost"
     REFLECTED = "reflected"
     WRONG_RECEIVER = "wrong-receiver"
     UNKNOWN_SENDER = "unknown-sender"

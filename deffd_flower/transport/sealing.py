@@ -7,7 +7,13 @@ from deffd_flower.transport.envelope import Direction, Header, Route, parse
 from deffd_flower.transport.kem import decapsulate, encapsulate
 from deffd_flower.transport.kept_keys import KeptKeys
 from deffd_flower.transport.keys import KeyMaterial, KeySource
-from deffd_flower.transport.refusal import EnvelopeError, KeyUnavailable, Reason, Refused
+from deffd_flower.transport.refusal import (
+    EnvelopeError,
+    KeyUnavailable,
+    NoKeyNow,
+    Reason,
+    Refused,
+)
 from deffd_flower.transport.replay import ReplayGuard
 from deffd_flower.transport.suite import Suite, suites
 from deffd_flower.transport.wire import Buffer, build_bytes
@@ -147,6 +153,7 @@ def open_sealed(
         kept: Keys that may open another message; updated. ``None`` when a key opens one.
 
     Raises:
+        NoKeyNow: It cannot be opened now; nothing has been written down.
         Refused: The message was not opened; nothing else is raised for any bytes.
     """
     try:
@@ -179,6 +186,8 @@ def _fetch(header: Header, source: KeySource, kept: KeptKeys | None) -> KeyMater
     known = kept.get(sender, header.references) if kept else None
     try:
         key = known or source.for_receiving(sender, header.references)
+    except NoKeyNow:
+        raise
     except KeyUnavailable:
         raise Refused(Reason.NO_KEY) from None
     if key.references != header.references:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 import pytest
 from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.server.superlink.linkstate.utils import create_message_error_unavailable_res_message
 
 from deffd_flower.engine.local_grid import LocalGrid
 from deffd_flower.engine.windowed_grid import WindowedGrid
@@ -126,3 +128,25 @@ def test_messages_that_depend_on_replies_go_out_in_the_same_exchange() -> None:
     for reply in grid.send_and_receive(grid.paced(chain_of_letters())):
         answered.append(reply.metadata.src_node_id)
     assert answered == [first, second, third]
+
+
+class Forsaken(LocalGrid):
+    """Its nodes are gone: a SuperLink answers for them, as Flower's does, in its own name."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        sent = [self._pending.pop(message_id) for message_id in message_ids]
+        return [
+            create_message_error_unavailable_res_message(message.metadata, "node_unavail")
+            for message in sent
+        ]
+
+
+def test_a_node_that_is_gone_is_known_by_the_message_it_was_sent() -> None:
+    inner = Forsaken(app, 3, {})
+    replies = list(
+        WindowedGrid(inner).send_and_receive(
+            [Message(RecordDict(), node_id, "train") for node_id in inner.get_node_ids()]
+        )
+    )
+    assert {reply.error.code for reply in replies} == {ErrorCode.NODE_UNAVAILABLE}
+    assert sorted(r.metadata.src_node_id for r in replies) == sorted(inner.get_node_ids())

@@ -20,7 +20,7 @@ from deffd_flower.qkd import embedded
 from deffd_flower.qkd.embedded import secret_file
 from deffd_flower.results.report import render
 from deffd_flower.state import load_weights
-from deffd_flower.transport import KeyMaterial, decode_tensors, desk, sealing
+from deffd_flower.transport import KeyMaterial, decode_tensors, desk, sealing, supply
 from deffd_flower.transport.identity import SharedSecretIdentity
 from deffd_flower.transport.mod import REFUSED
 from tests.security.cheat import Cheat, Forge, Forgery, Scene, has_mail, has_parcels, nothing
@@ -86,7 +86,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> set[bytes]:
 
     listen(KeyMaterial, "__init__", lambda _, material, *__: material.secret)
     listen(SharedSecretIdentity, "__init__", lambda _, identity, *__: identity._key)
-    listen(desk, "load_secret", lambda secret, *_: secret)
+    listen(supply, "load_secret", lambda secret, *_: secret)
     listen(embedded, "_derive", lambda secret, *_: secret)
     listen(desk, "generate_kem_keypair", lambda pair, *_: pair.private)
     listen(sealing, "encapsulate", lambda result, *_: result[1])

@@ -79,7 +79,7 @@ def _sealed(
     parcel = Parcel(transfer.receiver, consignment.suite, (), consignment.references)
     blob = desk.seal(model, parcel, server_round, 0.0)
     if fate != "crashed before saving":
-        desk.save(context)
+        desk.save()
     return blob
 
 

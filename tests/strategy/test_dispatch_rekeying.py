@@ -132,7 +132,7 @@ def _ten_rounds(books: Dispatcher, draws: random.Random) -> list[Header]:
             receiver = contexts[consignment.transfer.receiver]
             desk = Desk(receiver)
             assert desk.open(blob, server_round).plaintext == bytes(SIZE)
-            desk.save(receiver)
+            desk.save()
         books.end_round()
     return headers
 
@@ -145,7 +145,7 @@ def _plan(draws: random.Random) -> RoundPlan:
 def _introduced(context: Context) -> tuple[bytes, bytes]:
     desk = Desk(context)
     about = desk.introduce()
-    desk.save(context)
+    desk.save()
     public, proof = about["kem-public"], about["kem-proof"]
     assert isinstance(public, bytes)
     assert isinstance(proof, bytes)
@@ -169,5 +169,5 @@ def _sealed(
     desk = Desk(context)
     blob = desk.seal(bytes(SIZE), parcel, server_round, clock)
     if fate != "crashed before saving":
-        desk.save(context)
+        desk.save()
     return blob

@@ -1,0 +1,38 @@
+"""What a node's operator decides in its ``--node-config``, whatever the run config says."""
+
+from collections.abc import Mapping
+
+from flwr.app import Context
+
+from deffd_flower.config import RunConfig
+from deffd_flower.errors import RequestError
+from deffd_flower.request import resolved
+
+#: Keys of a run that a node may answer for itself, being about its own machine.
+OWN = ("data-dir", "device")
+
+
+def partition_id(node_config: Mapping[str, object], clients: int) -> int:
+    """Return a node's partition id.
+
+    Raises:
+        RequestError: There is none, or none of this run.
+    """
+    given = node_config.get("partition-id")
+    if not isinstance(given, int) or not 0 <= given < clients:
+        advice = f"must be 0 to {clients - 1}, with clients={clients}; set it in the SuperNode's"
+        raise RequestError("partition-id", given, f"{advice} --node-config")
+    return given
+
+
+def client_config(context: Context) -> RunConfig:
+    """Return the run's config as it holds on this node.
+
+    Raises:
+        RequestError: It is wrong.
+    """
+    config = resolved(context.run_config)
+    own = {key: str(context.node_config[key]) for key in OWN if key in context.node_config}
+    if not own:
+        return config
+    return config.replace(**{key.replace("-", "_"): value for key, value in own.items()})

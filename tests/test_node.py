@@ -1,0 +1,36 @@
+"""What a node's operator decides for itself."""
+
+from typing import Any
+
+import pytest
+from flwr.app import Context, RecordDict
+
+from deffd_flower.errors import RequestError
+from deffd_flower.node import client_config, partition_id
+from deffd_flower.request import resolve
+
+
+def context(node_config: dict[str, Any], **keys: Any) -> Context:
+    given = {key.replace("_", "-"): value for key, value in keys.items()}
+    run_config = resolve({"dataset": "digits", **given}).values()
+    return Context(1, 2, node_config, RecordDict(), run_config)
+
+
+def test_a_nodes_data_folder_and_device_go_before_the_runs() -> None:
+    run: dict[str, Any] = {"data_dir": "/servers/idea", "device": "cuda"}
+    own = client_config(context({"data-dir": "/own", "device": "cpu"}, **run))
+    assert (own.data_dir, own.device) == ("/own", "cpu")
+    runs = client_config(context({"partition-id": 3}, **run))
+    assert (runs.data_dir, runs.device) == ("/servers/idea", "cuda")
+
+
+def test_nothing_else_of_a_run_is_a_nodes_to_change() -> None:
+    changed = client_config(context({"suite": "none", "rounds": 1, "data-dir": "/own"}))
+    assert changed == resolve({"dataset": "digits", "data-dir": "/own"})
+
+
+@pytest.mark.parametrize("given", [None, -1, 4, "3", 1.0])
+def test_a_partition_id_is_a_whole_number_below_the_number_of_clients(given: object) -> None:
+    assert partition_id({"partition-id": 3}, 4) == 3
+    with pytest.raises(RequestError, match=r"^partition-id.*must be 0 to 3, with clients=4; set"):
+        partition_id({"partition-id": given}, 4)
