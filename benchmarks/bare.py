@@ -38,6 +38,8 @@ class BareLoop:
             images = normalise(data.train.images, data.train.spec)
             self._data.append((images, data.train.labels))
             self.models.append(Peer(client, data, config).model)
+        # PyTorch's first optimiser imports its compiler, which is no part of any round.
+        self._optimiser(self.models[0])
         graph = topology(config)
         rounds = range(1, config.rounds + 1)
         self._plans = {number: plans.get("pairs")(config, graph, number) for number in rounds}
@@ -96,11 +98,11 @@ class BareLoop:
             logits.log_softmax(1), target.log_softmax(1), reduction="batchmean", log_target=True
         )
         distances = [
-            (mine - other).flatten(1).norm(dim=1).mean()
+            (mine - other).permute(0, 2, 3, 1).flatten(1).norm(dim=1).mean()
             for mine, other in zip(features, targets, strict=True)
         ]
         apart = torch.stack(distances).sum()
-        weights = self.config.ce_weight, self.config.kd_weight, self.config.gamma
+        weights = self.config.ce_weight, self.config.kd_weight, float(self.config.gamma)
         terms = cross_entropy(logits, labels), divergence, apart
         return torch.stack([w * term for w, term in zip(weights, terms, strict=True)]).sum()
 

@@ -4,27 +4,37 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from deffd_flower.config import RunConfig
+from deffd_flower.consensus import projection
 from deffd_flower.data.client import ClientData
-from deffd_flower.errors import DeffdError
+from deffd_flower.errors import DeffdError, RequestError
 from deffd_flower.evaluation import evaluate
-from deffd_flower.fusion import average, distil
-from deffd_flower.fusion.objective import Objective
+from deffd_flower.fusion import average, average_then_distil, distil
+from deffd_flower.fusion.calibration import CrossEntropy, calibrations
 from deffd_flower.fusion.package import Package, pack
-from deffd_flower.fusion.rules import Fusion, fusion_rules
+from deffd_flower.fusion.rules import Fusion, FusionRule, Orders, fusion_rules
 from deffd_flower.models import build_model
-from deffd_flower.models.taps import feature_layers
-from deffd_flower.randomness import derived_seed, torch_generator
+from deffd_flower.models.blueprint import Blueprint
+from deffd_flower.models.registry import Shape
+from deffd_flower.randomness import derived_seed, seed_layers, torch_generator
 from deffd_flower.strategy.presets import strategies
-from deffd_flower.training import Batch, arithmetic, sgd, train
+from deffd_flower.training import Batch, Samples, arithmetic, least_batch, train
 from deffd_flower.transport.codec import decode_tensors, encode_tensors
 
-BUILT_IN_RULES = (average, distil)
+if TYPE_CHECKING:
+    from deffd_flower.together import Pupil
+
+BUILT_IN_RULES = (average, average_then_distil, distil)
+DISTILLING = ("distil", "average-then-distil")
+# What one client of a process has tried need not be tried by a thousand others.
+REHEARSED: set[RunConfig] = set()
 
 
 class Peer:
@@ -58,25 +68,41 @@ class Peer:
         self.changed = True
 
     def check(self) -> None:
-        """Look up everything the verbs will need, the optimiser included.
-
-        PyTorch's first optimiser imports for a second: better once here than in every worker.
+        """Look up everything the verbs will need.
 
         Raises:
             RequestError: A key names something that is not there.
         """
-        sgd(self.model, self.config)
+        self._check_batches()
+        calibrations.get(self.config.calibrate)
         fusion = strategies.get(self.config.strategy)().fusion
         if fusion:
             fusion_rules.get(fusion)
-        if fusion == "distil" and Objective(self.config).needs_features:
-            feature_layers(self.model, self.config.feature_layers)
+        if fusion in DISTILLING and self.config not in REHEARSED:
+            self._rehearse()
+            REHEARSED.add(self.config)
+
+    def _check_batches(self) -> None:
+        least = least_batch(self.model)
+        if self.config.batch_size < least:
+            advice = f"must be at least {least}: {self.config.model} normalises over the batch"
+            raise RequestError("batch-size", self.config.batch_size, advice)
+        if len(self.data.train) < least:
+            advice = f"normalises over the batch, and client {self.partition} trains on one sample"
+            raise RequestError("model", self.config.model, advice)
 
     def train(self, server_round: int) -> dict[str, float]:
         """Train for ``local-epochs`` passes over the own samples; return the mean loss."""
         batches = self._batches("train", server_round, self.config.local_epochs)
         with self._work("train", server_round):
-            return train(self.model, batches, self.config)
+            return train(self.model, batches, self.config, self._cross_entropy)
+
+    def pupil(self, server_round: int) -> "Pupil":
+        """Return what `train_together` needs to do what `train` does."""
+        from deffd_flower.together import Pupil
+
+        orders = self._orders("train", server_round, self.config.local_epochs)
+        return Pupil(self.model, self.data.train, list(orders), self._cross_entropy)
 
     def fuse(self, received: Sequence[Package], server_round: int) -> dict[str, float]:
         """Fuse received packages with the own model by the strategy's rule.
@@ -92,25 +118,65 @@ class Peer:
             DeffdError: A package does not fit this peer's architecture.
         """
 
-        def batches(epochs: int, index: int) -> Iterator[Batch]:
-            return self._batches("fuse", server_round, epochs, index)
+        def orders(epochs: int, index: int) -> Iterator[Tensor]:
+            return self._orders("fuse", server_round, epochs, index)
 
-        rule = fusion_rules.get(strategies.get(self.config.strategy)().fusion)
-        own = len(self.data.train)
-        fusion = Fusion(self.model, received, self._model_of, batches, own, self.config)
         with self._work("fuse", server_round):
-            self.model, terms = rule(fusion)
+            fusion = self._fusion(self.model, received, self.data.train, orders)
+            self.model, terms = self._rule(fusion)
         return terms
 
+    def _rehearse(self) -> None:
+        """Fuse a twin with itself over two samples, so that what does not fit fails early."""
+        few = Samples(self.data.train.images[:2], self.data.train.labels[:2], self.data.train.spec)
+        twin = Package.decode(self.package([]))
+        fusion = self._fusion(copy.deepcopy(self.model), [twin], few, lambda *_: few.orders(2))
+        with torch.random.fork_rng(self._cuda), arithmetic(self.config.precision, self.data.device):
+            self._rule(fusion)
+
+    @property
+    def _rule(self) -> FusionRule:
+        return fusion_rules.get(strategies.get(self.config.strategy)().fusion)
+
+    def _fusion(
+        self,
+        own: nn.Module,
+        received: Sequence[Package],
+        samples: Samples,
+        orders: Orders,
+    ) -> Fusion:
+        return Fusion(
+            own=own,
+            received=received,
+            model_of=self._model_of,
+            batches=lambda epochs, index: map(samples.batch, orders(epochs, index)),
+            samples=len(self.data.train),
+            config=self.config,
+            cross_entropy=self._cross_entropy,
+            held=self._held,
+            everything=samples,
+            orders=orders,
+        )
+
     def evaluate(self) -> dict[str, float]:
-        """Return accuracies on the global test set and on the own held-out samples."""
+        """Return accuracies on everybody's and on the own held-out samples."""
         with arithmetic(self.config.precision, self.data.device):
             return evaluate(self.model, self.data, self.config.test_samples)
+
+    def projection(self) -> list[float]:
+        """Return what tells how far this model is from others, and not what it is."""
+        return projection(self.model, self.config.seed)
+
+    @property
+    def evaluation_samples(self) -> int:
+        """Samples that the global accuracy is counted on."""
+        return len(self.data.test.labels[: self.config.test_samples or None])
 
     def package(self, segments: Sequence[int]) -> bytes:
         """Return the model, or some of its segments, as bytes for a peer."""
         parts = self.config.segments
-        return pack(self.model, len(self.data.train), list(segments), parts).encode()
+        package = pack(self.model, len(self.data.train), list(segments), parts)
+        return replace(package, held=self._held).encode()
 
     def weights(self) -> bytes:
         """Return the model's state as bytes, equal for equal weights."""
@@ -120,23 +186,36 @@ class Peer:
         """Return the SHA-256 of `weights`, in hexadecimal."""
         return hashlib.sha256(self.weights()).hexdigest()
 
+    @cached_property
+    def _cross_entropy(self) -> CrossEntropy:
+        counts = self.data.label_counts.to(self.data.device)
+        return calibrations.get(self.config.calibrate)(counts, self.config)
+
+    @property
+    def _held(self) -> Tensor | None:
+        """Which classes it has samples of, bool [C], where peers are to know."""
+        return self.data.label_counts > 0 if self.config.teacher_weight == "presence" else None
+
+    @property
+    def _cuda(self) -> list[torch.device]:
+        return [self.data.device] if self.data.device.type == "cuda" else []
+
     @contextmanager
     def _work(self, purpose: str, server_round: int) -> Iterator[None]:
         """Compute in the run's precision, and draw what layers such as Dropout draw by key."""
         device = self.data.device
-        devices = [device] if device.type == "cuda" else []
         seed = derived_seed(self.config.seed, "layers/" + purpose, self.partition, server_round)
-        with torch.random.fork_rng(devices), arithmetic(self.config.precision, device):
-            torch.manual_seed(seed)
+        with torch.random.fork_rng(self._cuda), arithmetic(self.config.precision, device):
+            seed_layers(seed, device)
             self.changed = True
             yield
 
     def _initial_model(self) -> nn.Module:
         spec = self.data.train.spec
         own_start = () if self.config.common_init else (self.partition,)
-        seed = derived_seed(self.config.seed, "initial-weights", *own_start)
-        model = _built(self.config.model, spec.shape, spec.classes, seed)
-        return copy.deepcopy(model).to(self.data.device)
+        seed = derived_seed(self.config.seed_of("init"), "initial-weights", *own_start)
+        name, device = self.config.model, self.data.device
+        return _blueprint(name, spec.shape, spec.classes, seed, device).copy()
 
     def _model_of(self, package: Package) -> nn.Module:
         model = self._initial_model()
@@ -146,12 +225,16 @@ class Peer:
             raise DeffdError(f"a received model does not fit {self.config.model}") from problem
         return model
 
-    def _batches(self, purpose: str, server_round: int, epochs: int, *keys: int) -> Iterator[Batch]:
+    def _batches(self, purpose: str, server_round: int, epochs: int) -> Iterator[Batch]:
+        return map(self.data.train.batch, self._orders(purpose, server_round, epochs))
+
+    def _orders(self, purpose: str, server_round: int, epochs: int, *keys: int) -> Iterator[Tensor]:
         generator = torch_generator(self.config.seed, purpose, self.partition, server_round, *keys)
-        return self.data.train.batches(self.config.batch_size, epochs, generator)
+        least = least_batch(self.model)
+        return self.data.train.orders(self.config.batch_size, epochs, generator, least)
 
 
 @lru_cache(maxsize=2)
-def _built(name: str, shape: tuple[int, int, int], classes: int, seed: int) -> nn.Module:
+def _blueprint(name: str, shape: Shape, classes: int, seed: int, device: torch.device) -> Blueprint:
     """Return the initial model: to be copied, which costs less than drawing it again."""
-    return build_model(name, shape, classes, seed)
+    return Blueprint(build_model(name, shape, classes, seed).to(device))

@@ -59,5 +59,6 @@ def _weighted_mean(piece: Tensor, index: int, fusion: Fusion) -> Tensor:
 
 def _train_on(model: nn.Module, fusion: Fusion) -> dict[str, float]:
     """Make the optional local pass after averaging, for comparisons at equal compute."""
-    losses = train(model, fusion.batches(fusion.config.average_epochs, 0), fusion.config)
+    batches = fusion.batches(fusion.config.average_epochs, 0)
+    losses = train(model, batches, fusion.config, fusion.cross_entropy)
     return {"ce": losses["train"]} if losses else {}

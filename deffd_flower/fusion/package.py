@@ -1,4 +1,4 @@
-"""What one peer sends another: a model or parts of it, and how many samples it learnt from."""
+"""What one peer sends another: a model or parts of it, and what its samples are."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from deffd_flower.transport.codec import CodecError, decode_tensors, encode_tensors
 
-_MODEL, _SEGMENT, _SAMPLES = "model.", "segment.", "samples"
+_MODEL, _SEGMENT, _SAMPLES, _HELD = "model.", "segment.", "samples", "held"
 
 
 @dataclass(frozen=True)
@@ -19,17 +19,22 @@ class Package:
         samples: Training samples of the sender.
         model: The sender's state dict; empty when segments travel.
         segments: Index -> slice of the sender's flattened parameters (1-D).
+        held: The classes the sender has samples of, bool [C]; ``None`` unless the receiver needs
+            to know (``teacher-weight=presence``). Sealed with the rest, so no relay can read it.
     """
 
     samples: int
     model: Mapping[str, Tensor]
     segments: Mapping[int, Tensor]
+    held: Tensor | None = None
 
     def encode(self) -> bytes:
         """Return the package as safetensors bytes."""
         tensors = {_MODEL + name: value for name, value in self.model.items()}
         tensors |= {f"{_SEGMENT}{index}": value for index, value in self.segments.items()}
         tensors[_SAMPLES] = torch.tensor(self.samples)
+        if self.held is not None:
+            tensors[_HELD] = self.held
         return encode_tensors(tensors)
 
     @classmethod
@@ -51,6 +56,7 @@ class Package:
                     for key, value in tensors.items()
                     if key.startswith(_SEGMENT)
                 },
+                held=tensors.get(_HELD),
             )
         except (KeyError, ValueError, RuntimeError) as problem:
             raise CodecError("not a model package") from problem

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -101,6 +102,19 @@ class Tap:
         finally:
             self._outputs.clear()
             self._versions.clear()
+
+    def shapes(self, images: Tensor) -> list[torch.Size]:
+        """Return the shape of each layer's map of one image, without a trace in the model.
+
+        Args:
+            images: A batch to try, [B, C, H, W].
+        """
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), self:
+            _, maps = self(images[:1])
+        self.model.train(training)
+        return [map_.shape[1:] for map_ in maps]
 
     def _record(self, name: str, module: nn.Module, inputs: object, output: object) -> None:
         if not isinstance(output, Tensor):

@@ -102,8 +102,8 @@ def reference(config: RunConfig, data: list[ClientData]) -> list[nn.Module]:
                 loss_r = entropy(zr, labels) + divergence(zw.detach(), zr)
                 loss_w = entropy(zw, labels) + divergence(zr.detach(), zw)
                 if config.gamma:
-                    loss_r = loss_r + config.gamma * l2(fr, cw)
-                    loss_w = loss_w + config.gamma * l2(fw, cr)
+                    loss_r = loss_r + float(config.gamma) * l2(fr, cw)
+                    loss_w = loss_w + float(config.gamma) * l2(fw, cr)
                 step(received, loss_r, mr)
                 step(own, loss_w, mw)
             models[receiver] = received

@@ -1,6 +1,8 @@
 """Fusion rules, one by one, and the bugs that public re-implementations of Def-KT have had."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,7 +12,11 @@ from deffd_flower.config import RunConfig
 from deffd_flower.data.datasets import datasets
 from deffd_flower.errors import DeffdError
 from deffd_flower.fusion.average import mean_model, pair_mean, segment_mean
+from deffd_flower.fusion.average_then_distil import average_then_distil
 from deffd_flower.fusion.distil import distil
+from deffd_flower.fusion.features import feature_losses
+from deffd_flower.fusion.features.regressor import Hint
+from deffd_flower.fusion.logits import logit_losses
 from deffd_flower.fusion.package import Package, join, pack, split
 from deffd_flower.fusion.rules import Fusion
 from deffd_flower.models import build_model
@@ -126,7 +132,7 @@ def distil_once(
     ours = convolutions(student, images)
     loss = (target.exp() * (target - student(images).log_softmax(1))).sum(1).mean()
     for mine, constant in zip(ours, maps, strict=True):
-        loss = loss + config.gamma * (mine - constant).flatten(1).norm(dim=1).mean()
+        loss = loss + float(config.gamma) * (mine - constant).flatten(1).norm(dim=1).mean()
     gradients = torch.autograd.grad(loss, list(student.parameters()))
     return -config.lr * torch.cat([g.flatten() for g in gradients]), loss.item()
 
@@ -162,6 +168,84 @@ def test_hand_off_is_cross_entropy_on_the_received_model() -> None:
         torch.autograd.backward(nn.functional.cross_entropy(theirs(images), labels))
         optimiser.step()
     assert gap(kept, theirs) < 1e-6
+
+
+def test_the_anchor_alone_is_distillation_from_the_received_model_as_it_came() -> None:
+    theirs = model(2)
+    config = config_of(ce_weight=0, kd_weight=0, gamma=0, anchor=0.5, lr=0.1)
+    kept, terms = distil(fusion(model(1), [sent(theirs)], config))
+    assert set(terms) == {"anchor"}
+    assert terms["anchor"] == pytest.approx(0, abs=1e-6)
+    assert gap(kept, theirs) < 1e-6, "the received model stays where its anchor holds it"
+    keeping = config.replace(receiver_keeps="own")
+    kept, terms = distil(fusion(model(1), [sent(theirs)], keeping))
+    assert terms["anchor"] > 1e-3
+    assert gap(kept, model(1)) > 1e-3
+
+
+def test_a_frozen_teacher_and_the_anchor_are_one_model_where_the_own_one_is_kept() -> None:
+    keys = {"receiver_keeps": "own", "teacher": "frozen", "gamma": 0}
+    apart = config_of(kd_weight=0.6, anchor=0.4, **keys)
+    together = config_of(kd_weight=1, **keys)
+    results = [distil(fusion(model(1), [sent(model(2))], c))[0] for c in (apart, together)]
+    assert gap(*results) < 1e-6
+
+
+class Watched(Hint):
+    """Remembers every regressor that is made."""
+
+    made: ClassVar[list[Hint]] = []
+
+    def __init__(self, student: torch.Size, teacher: torch.Size) -> None:
+        super().__init__(student, teacher)
+        self.made.append(self)
+
+
+@pytest.mark.parametrize("strategy", ["def-fd", "average-then-distil"])
+def test_a_regressor_learns_with_its_student_and_is_not_kept(strategy: str) -> None:
+    Watched.made.clear()
+    config = config_of(
+        strategy=strategy, feature_loss="tests.fusion.test_rules:Watched", gamma=1, lr=0.001
+    )
+    rule = average_then_distil if strategy == "average-then-distil" else distil
+    kept, terms = rule(fusion(model(1), [sent(model(2))], config))
+    assert terms["feature"] > 0
+    assert len(Watched.made) == 6, "three layers, two directions or two parents"
+    weights = [regressor.weight.detach() for regressor in Watched.made]
+    moved = [weight - torch.eye(len(weight)).view_as(weight) for weight in weights]
+    assert all(change.abs().max() > 0 for change in moved)
+    assert kept.state_dict().keys() == model(1).state_dict().keys()
+
+
+def test_gamma_that_was_found_is_reported_and_used() -> None:
+    def fused(**keys: object) -> tuple[nn.Module, dict[str, float]]:
+        whole = fusion(model(1), [sent(model(2))], config_of(feature_loss="mse", **keys))
+        batch = next(samples().batches(8, 1, torch.Generator().manual_seed(0)))
+        return distil(replace(whole, batches=lambda epochs, index: iter([batch])))
+
+    kept, terms = fused(gamma="auto", gamma_share=0.5)
+    assert terms["gamma"] == pytest.approx(0.5 * terms["ce"] / terms["feature"])
+    again, plain = fused(gamma=terms["gamma"])
+    assert "gamma" not in plain
+    assert gap(kept, again) < 1e-7
+
+
+@pytest.mark.parametrize("name", sorted(set(feature_losses.names())))
+def test_every_feature_loss_teaches(name: str) -> None:
+    start = fusion(model(1), [sent(model(2))], config_of(feature_loss=name, gamma="auto"))
+    kept, terms = distil(start)
+    without, _ = distil(fusion(model(1), [sent(model(2))], config_of(gamma=0)))
+    assert terms["feature"] > 0
+    assert gap(kept, without) > 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(set(logit_losses.names())))
+def test_every_logit_loss_teaches(name: str) -> None:
+    config = config_of(kd_loss=name, gamma=0)
+    kept, terms = distil(fusion(model(1), [sent(model(2))], config))
+    without, _ = distil(fusion(model(1), [sent(model(2))], config_of(kd_weight=0, gamma=0)))
+    assert terms["kl"] > 0
+    assert gap(kept, without) > 1e-5
 
 
 def test_several_received_models_are_fused_one_after_the_other() -> None:
