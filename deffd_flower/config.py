@@ -14,6 +14,7 @@ CountOrZero = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seed = CountOrZero | Literal["auto"]
 
 
 def _kebab(name: str) -> str:
@@ -32,6 +33,9 @@ class RunConfig(BaseModel):
     rounds: Count = Field(20, description="communication rounds")
     clients: int = Field(10, ge=2, description="clients in the federation")
     seed: CountOrZero = Field(0, description="every random draw of the run follows from it")
+    partition_seed: Seed = Field("auto", description="of who holds which samples; auto: seed")
+    init_seed: Seed = Field("auto", description="of the initial weights; auto: seed")
+    pairing_seed: Seed = Field("auto", description="of who writes to whom; auto: seed")
 
     dataset: str = Field("fashion-mnist", description="fashion-mnist, mnist, cifar10, ...")
     data_dir: str = Field("", description="folder with the data set's files; empty: look around")
@@ -53,12 +57,30 @@ class RunConfig(BaseModel):
     batch_size: Count = Field(32, description="of training and fusion")
     lr: Positive = Field(0.01, description="learning rate of SGD")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
+    calibrate: str = Field(
+        "none", description="cross-entropy that knows which classes a client has few samples of"
+    )
+    fedrs_alpha: Fraction = Field(0.5, description="what fedrs scales absent classes' logits by")
+    fedlc_tau: Positive = Field(1.0, description="size of the margin of fedlc")
 
     ce_weight: Weight = Field(1.0, description="weight of the cross-entropy while fusing")
     kd_weight: Weight = Field(1.0, description="weight of the logit distillation")
+    kd_loss: str = Field("kl", description="how predictions are compared")
+    dkd_beta: Weight = Field(8.0, description="weight of the classes but the true one, in dkd")
+    teacher_weight: Literal["none", "presence", "entropy"] = Field(
+        "none", description="trust a teacher where its owner has the class, or where it is sure"
+    )
+    anchor: Weight = Field(
+        0.0, description="weight of KL between the kept model and the received one as it came"
+    )
     temperature: Positive = Field(1.0, description="softens the logits; the term scales by T^2")
-    feature_loss: str = Field("l2", description="mse, l2, l2-sq, l2-norm, cos")
-    gamma: Weight = Field(0.01, description="weight of the feature-map distillation")
+    feature_loss: str = Field("l2", description="how feature maps are compared")
+    gamma: Weight | Literal["auto"] = Field(
+        0.01, description="weight of the feature-map distillation; auto: by gamma-share"
+    )
+    gamma_share: Positive = Field(
+        1.0, description="of gamma=auto: feature term over cross-entropy on the first batches"
+    )
     feature_layers: str = Field("convolutions", description="or activations, or module names")
     receiver_keeps: Literal["received", "own", "average"] = Field(
         "received", description="which model is the receiver's after fusion"
@@ -82,13 +104,17 @@ class RunConfig(BaseModel):
 
     suite: str = Field("aes", description="how models are sealed: aes, otp, hybrid, pqc, none")
     min_suite: str = Field("", description="weakest suite a client seals or opens; empty: suite")
-    key_source: Literal["embedded"] = Field("embedded", description="where clients get QKD keys")
+    key_source: Literal["embedded", "etsi014"] = Field(
+        "embedded", description="where clients get QKD keys: simulated, or from key managers"
+    )
     link: str = Field("lim-metro-10km", description="QKD system on every link: a preset")
     qkd_network: str = Field("direct", description="direct, kreonet, metro-ring, or a YAML file")
     on_starved: Literal["wait", "repick", "skip", "degrade"] = Field(
         "wait", description="what happens to a model for which there is too little key"
     )
-    max_wait_s: Weight = Field(86_400.0, description="simulated seconds a model waits for key")
+    max_wait_s: Weight = Field(
+        86_400.0, description="seconds a model waits for key; real ones with etsi014"
+    )
     round_compute_s: Weight = Field(10.0, description="simulated seconds of computing per round")
     transfer_mbps: Positive = Field(100.0, description="simulated megabits per second of a client")
     pool_capacity: CountOrZero = Field(0, description="bits a link can store; 0: no limit")
@@ -101,10 +127,24 @@ class RunConfig(BaseModel):
     eve: str = Field("", description="attacks, such as 'intercept fraction=0.4 rounds=5-'")
     rekey_messages: Count = Field(1, description="models sealed under one key: aes, hybrid")
     rekey_bytes: Count = Field(2**36, description="bytes sealed under one key")
-    rekey_seconds: Positive = Field(3600.0, description="simulated seconds a key is used for")
+    rekey_seconds: Positive = Field(
+        3600.0, description="seconds a key is used for; real ones with etsi014"
+    )
 
     eval_every: Count = Field(1, description="rounds between evaluations; the last is evaluated")
+    final_evaluations: Count = Field(
+        1, description="last evaluations whose mean is the run's final value"
+    )
+    evaluate_on: Literal["test", "validation"] = Field(
+        "test", description="what Global is counted on; choose hyper-parameters on validation"
+    )
     test_samples: CountOrZero = Field(0, description="global test images per client; 0: all")
+    validation_samples: Count = Field(
+        10_000, description="training images no client holds, at most, for evaluate-on=validation"
+    )
+    consensus_distance: bool = Field(
+        False, description="clients tell the server 64 numbers of their weights, to see them agree"
+    )
     share_label_counts: bool = Field(
         True, description="clients tell the server their label counts, for the partition picture"
     )
@@ -115,7 +155,12 @@ class RunConfig(BaseModel):
     client_state: Literal["auto", "message", "disk"] = Field(
         "auto", description="where a client's model waits; auto: on disk above 4 MB"
     )
-    workers: CountOrZero = Field(0, description="processes of deffd run; 0: one for each core")
+    workers: CountOrZero = Field(
+        0, description="processes of deffd run; 0: one for each core, or one for a GPU"
+    )
+    batched_clients: Count | Literal["auto"] = Field(
+        "auto", description="clients of deffd run that train in one go; auto: one"
+    )
     message_timeout: Positive = Field(3600.0, description="seconds to wait for a phase's replies")
     out_dir: str = Field("", description="run directory; empty: a new one")
     plugins: str = Field("", description="modules to import first, with strategies of your own")
@@ -124,6 +169,26 @@ class RunConfig(BaseModel):
     def pairs_per_round(self) -> int:
         """Q, with 0 resolved to half of the clients."""
         return self.pairs or self.clients // 2
+
+    @property
+    def clients_at_once(self) -> int:
+        """How many clients may train together: one, until a GPU is measured to do better."""
+        return 1 if self.batched_clients == "auto" else self.batched_clients
+
+    @property
+    def evaluations(self) -> int:
+        """How often the run is evaluated: every ``eval-every`` rounds, and after the last."""
+        return -(-self.rounds // self.eval_every)
+
+    def seed_of(self, draws: Literal["partition", "init", "pairing"]) -> int:
+        """Return the seed that some draws follow: their own key, or the run's ``seed``."""
+        seeds = {
+            "partition": self.partition_seed,
+            "init": self.init_seed,
+            "pairing": self.pairing_seed,
+        }
+        own = seeds[draws]
+        return self.seed if own == "auto" else own
 
     def values(self) -> dict[str, Value]:
         """Return every key (kebab-case) with its value, fit for Flower's run config."""
@@ -137,7 +202,6 @@ class RunConfig(BaseModel):
 FIELDS = {_kebab(name): field for name, field in RunConfig.model_fields.items()}
 DEFAULTS: dict[str, Value] = {key: field.default for key, field in FIELDS.items()}
 FLOWER_SPELLINGS = {"num-server-rounds": "rounds", "num-supernodes": "clients"}
-NOT_YET = ("calibrate",)
 
 
 def parse(request: Mapping[str, object]) -> RunConfig:
@@ -172,32 +236,36 @@ _MUST_BE = {
     "finite_number": "must be a finite number",
     "float_parsing": "must be a number",
     "float_type": "must be a number",
-    "greater_than": "must be greater than {gt}",
-    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
     "int_from_float": "must be a whole number",
     "int_parsing": "must be a whole number",
     "int_type": "must be a whole number",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be {expected}",
     "string_type": "must be text",
 }
+
+
+def must_be(error: Any) -> str:
+    """Return in our words what a value must be, by one of pydantic's error descriptions."""
+    if "error" in error.get("ctx", {}):
+        return str(error["ctx"]["error"])
+    return _MUST_BE.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
 
 
 def _as_request_error(error: Any, request: Mapping[str, object]) -> RequestError:
     key = str(error["loc"][0])
     if error["type"] == "extra_forbidden":
         return _unknown_key(key)
-    template = _MUST_BE.get(error["type"], error["msg"])
-    advice = template.format(**error.get("ctx", {}))
-    if key == "samples-per-client":
+    advice = must_be(error)
+    if "auto" in str(FIELDS[key].annotation) and "auto" not in advice:
         advice += ", or auto"
     return RequestError(key, request[key], advice)
 
 
 def _unknown_key(key: str) -> RequestError:
-    if key in NOT_YET:
-        return RequestError(key, None, "this version cannot do that yet; leave the key out")
     advice = (
         did_you_mean(key, [*FIELDS, *FLOWER_SPELLINGS]) or f" The keys are: {', '.join(FIELDS)}."
     )

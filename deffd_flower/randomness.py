@@ -29,3 +29,17 @@ def torch_generator(seed: int, purpose: str, *keys: int) -> "torch.Generator":
     import torch
 
     return torch.Generator().manual_seed(derived_seed(seed, purpose, *keys))
+
+
+def seed_layers(seed: int, device: "torch.device") -> None:
+    """Seed the generators from which layers such as Dropout draw on a device.
+
+    `torch.manual_seed` takes a hundred times longer on a machine without CUDA: it files a note
+    for every device that may yet appear, with a traceback, and never forgets it.
+    """
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)

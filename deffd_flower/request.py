@@ -6,6 +6,8 @@ from importlib import import_module
 
 from deffd_flower.config import DEFAULTS, RunConfig, Value, parse
 from deffd_flower.data.datasets import datasets
+from deffd_flower.data.partition import options_read
+from deffd_flower.data.partitioners import OPTIONS
 from deffd_flower.errors import RequestError
 from deffd_flower.qkd.simulation import controller_of
 from deffd_flower.strategy.dispatch import suites_in_play
@@ -29,6 +31,8 @@ def resolve(request: Mapping[str, object]) -> RunConfig:
     _check_traffic(config)
     _check_fusion(config)
     _check_keys(config)
+    _check_evaluation(config)
+    _check_engine(config)
     return _check_data(config)
 
 
@@ -63,17 +67,42 @@ def _check_traffic(config: RunConfig) -> None:
         raise RequestError("fusion-update", "alternating", "teacher=frozen has one model to step")
 
 
+_LOGITS = ("kd-loss", "dkd-beta", "teacher-weight")
+_FEATURES = ("feature-loss", "feature-layers", "gamma-share")
+# What has no effect where nothing is distilled: fusion then hands one model on as it is.
+_DISTILLATION = (
+    *("ce-weight", "kd-weight", "temperature", "gamma", "anchor", "fusion-update", "teacher"),
+    *_LOGITS,
+    *_FEATURES,
+)
+_DISTILLING = ("distil", "average-then-distil")
+
+
 def _check_fusion(config: RunConfig) -> None:
-    if strategies.get(config.strategy)().fusion != "distil":
+    if strategies.get(config.strategy)().fusion not in _DISTILLING:
         return
-    if config.ce_weight == config.kd_weight == config.gamma == 0:
+    if config.fusion_epochs == 0:
+        _refuse_given(config, _DISTILLATION, "fusion-epochs=0 does not use it; leave it out")
+        return
+    if config.ce_weight == config.kd_weight == config.gamma == config.anchor == 0:
         raise RequestError("ce-weight", 0.0, "is the last term that is left; give it some weight")
     if config.gamma == 0:
-        unread = ("feature-loss", "feature-layers")
-        _refuse_given(config, unread, "gamma=0 does not use it; leave it out")
+        _refuse_given(config, _FEATURES, "gamma=0 does not use it; leave it out")
+    if config.gamma == "auto" and config.ce_weight == 0:
+        advice = "scales the feature term to the cross-entropy, which ce-weight=0 leaves out"
+        raise RequestError("gamma", "auto", advice)
     if config.kd_weight == 0:
-        _refuse_given(config, ("temperature",), "kd-weight=0 does not use it; leave it out")
+        temperature = () if config.anchor else ("temperature",)
+        advice = "kd-weight=0 does not use it; leave it out"
+        _refuse_given(config, (*_LOGITS, *temperature), advice)
 
+
+_SIMULATED_QKD = (
+    *("link", "qkd-network", "eve", "abort-qber", "pool-capacity", "key-max-age-s"),
+    *("authentication-bits", "head-start-s"),
+)
+_QKD = ("key-source", "on-starved", "max-wait-s", *_SIMULATED_QKD)
+_REKEY = ("rekey-messages", "rekey-bytes", "rekey-seconds")
 
 # The keys that a value of another key does without.
 _WITHOUT = {
@@ -81,11 +110,22 @@ _WITHOUT = {
     ("topology", "small-world"): (),
     ("topology", "erdos-renyi"): ("topology-degree",),
     ("topology", ""): ("topology-degree", "topology-probability"),
+    ("calibrate", "fedrs"): ("fedlc-tau",),
+    ("calibrate", "fedlc"): ("fedrs-alpha",),
+    ("calibrate", ""): ("fedrs-alpha", "fedlc-tau"),
+    ("kd-loss", "dkd"): (),
+    ("kd-loss", ""): ("dkd-beta",),
+    ("gamma", "auto"): (),
+    ("gamma", ""): ("gamma-share",),
+    ("key-source", "etsi014"): (*_SIMULATED_QKD, "round-compute-s", "transfer-mbps"),
+    ("key-source", ""): (),
     ("on-starved", "wait"): (),
     ("on-starved", ""): ("max-wait-s",),
     ("strategy", "fedavg"): ("common-init",),
-    ("strategy", "local"): ("transfer-mbps", "min-suite"),
+    ("strategy", "local"): ("transfer-mbps", "suite", "min-suite", *_QKD, *_REKEY),
     ("strategy", ""): (),
+    ("evaluate-on", "test"): ("validation-samples",),
+    ("evaluate-on", ""): ("test-samples",),
 }
 
 
@@ -94,13 +134,6 @@ def _check_unread(config: RunConfig) -> None:
     for key in dict.fromkeys(key for key, _ in _WITHOUT):
         unread = _WITHOUT.get((key, str(given[key])), _WITHOUT[key, ""])
         _refuse_given(config, unread, f"{key}={given[key]} does not use it; leave it out")
-
-
-_QKD = (
-    *("link", "qkd-network", "on-starved", "max-wait-s", "eve", "abort-qber"),
-    *("pool-capacity", "key-max-age-s", "authentication-bits", "head-start-s"),
-)
-_REKEY = ("rekey-messages", "rekey-bytes", "rekey-seconds")
 
 
 def _check_keys(config: RunConfig) -> None:
@@ -125,29 +158,45 @@ def _check_keys(config: RunConfig) -> None:
         _refuse_given(config, ("rekey-bytes", "rekey-seconds"), advice)
     if not suite.reuses_keys:
         _refuse_given(config, _REKEY, f"suite={config.suite} uses no key twice; leave it out")
-    controller_of(config)
+    if config.key_source == "embedded":
+        controller_of(config)
 
 
 def _refuse_given(config: RunConfig, keys: Iterable[str], advice: str) -> None:
-    given = config.values()
+    given, fixed = config.values(), strategies.get(config.strategy)().fixed
     for key in keys:
-        if given[key] != DEFAULTS[key]:
+        if given[key] not in (DEFAULTS[key], fixed.get(key, DEFAULTS[key])):
             raise RequestError(key, given[key], advice)
 
 
-# What each way of partitioning does not read; partitioners of flwr-datasets bring their own.
-_UNREAD = {"classes": ("partition-options",), "iid": ("partition-options", "class-alpha")}
-_UNREAD["iid"] += ("classes-per-client",)
-_UNREAD["dirichlet"] = ("partition-options", "classes-per-client")
-_UNREAD_BY_OTHERS = ("class-alpha", "classes-per-client")
+def _check_evaluation(config: RunConfig) -> None:
+    if config.final_evaluations > config.evaluations:
+        advice = (
+            f"rounds={config.rounds} with eval-every={config.eval_every} are evaluated "
+            f"{config.evaluations} times; type {config.evaluations} or less"
+        )
+        raise RequestError("final-evaluations", config.final_evaluations, advice)
+
+
+def _check_engine(config: RunConfig) -> None:
+    if config.clients_at_once == 1:
+        return
+    if config.workers > 1:
+        advice = "takes one process; leave it out, or batched-clients"
+        raise RequestError("workers", config.workers, advice)
+    if config.strategy == "fedavg":
+        advice = "strategy=fedavg trains one client after the other; leave it out"
+        raise RequestError("batched-clients", config.batched_clients, advice)
 
 
 def _check_data(config: RunConfig) -> RunConfig:
     if config.dataset == "auto":
         raise RequestError("dataset", "auto", "only deffd run can look around; name a data set")
     spec = datasets.get(config.dataset)
-    unread = _UNREAD.get(config.partition, _UNREAD_BY_OTHERS)
-    _refuse_given(config, unread, f"partition={config.partition} does not use it; leave it out")
+    unread = sorted(OPTIONS - options_read(config.partition))
+    own = ", or declare it with @reads" if ":" in config.partition else ""
+    advice = f"partition={config.partition} does not use it; leave it out{own}"
+    _refuse_given(config, unread, advice)
     if config.partition == "classes" and config.classes_per_client > spec.classes:
         advice = f"must be at most {spec.classes}, the classes of {config.dataset}"
         raise RequestError("classes-per-client", config.classes_per_client, advice)

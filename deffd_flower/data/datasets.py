@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deffd_flower.data.sources import RawData, read_image_set
+from deffd_flower.data.sources import RawData, embedded_digits, read_image_set
 from deffd_flower.data.split import stratified_split
 from deffd_flower.errors import DeffdError, RequestError
 from deffd_flower.randomness import numpy_generator
@@ -241,9 +241,7 @@ dataset(
 @dataset("digits", classes=10, shape=(1, 8, 8), mean=(0.3053,), std=(0.3759,))
 def digits(data_dir: Path | None) -> RawData:
     """Read scikit-learn's embedded digits, with one fixed stratified 80/20 split for all runs."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = embedded_digits()
     images = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     train, test = stratified_split(labels, 0.2, numpy_generator(0, "digits-split"))
     return RawData(images[train], labels[train], images[test], labels[test], "scikit-learn")

@@ -22,6 +22,12 @@ def is_flower_partitioner(name: str) -> bool:
     return name.endswith("Partitioner") and name.isidentifier()
 
 
+def keys_read_by_flower(name: str) -> frozenset[str]:
+    """Return which keys a class of flwr-datasets reads, without loading that package."""
+    alpha = {"class-alpha"} if "Dirichlet" in name else set()
+    return frozenset({"partition-options", *alpha})
+
+
 def parse_partitioner_options(text: str) -> dict[str, Option]:
     """Read the ``partition-options`` key, such as ``num_shards_per_partition=2 shuffle=true``.
 
@@ -49,8 +55,7 @@ def by_flower(
 
     Its arguments are ``partitioner_options``; those it takes from the run if they are left out
     are ``num_partitions`` (clients), ``partition_by`` (the label), ``alpha`` (class-alpha),
-    ``partition_sizes`` (clients times samples-per-client) and ``seed``. If ``samples_per_client``
-    is not 0, a client that got more keeps a random choice of so many.
+    ``partition_sizes`` (clients times samples-per-client) and ``seed``.
 
     Raises:
         RequestError: flwr-datasets is not installed, has no such class, or the class refuses its
@@ -71,7 +76,7 @@ def by_flower(
         raise RequestError(
             "clients", request.clients, f"{name} makes {count}; type clients={count}"
         )
-    return [_trim(part.astype(np.int64), request, generator) for part in parts]
+    return [part.astype(np.int64) for part in parts]
 
 
 def _build(name: str, request: PartitionRequest, generator: np.random.Generator) -> Any:
@@ -112,8 +117,3 @@ def _refused(name: str, request: PartitionRequest, problem: Exception) -> Reques
     takes = ", ".join(inspect.signature(_find(name)).parameters)
     reason = " ".join(str(problem).split())
     return RequestError("partition-options", given, f"{name} says: {reason} (it takes {takes})")
-
-
-def _trim(part: Indices, request: PartitionRequest, generator: np.random.Generator) -> Indices:
-    size = request.samples_per_client
-    return generator.permutation(part)[:size] if size else part

@@ -5,9 +5,16 @@ import numpy as np
 from deffd_flower.data.flower_partitioners import (
     by_flower,
     is_flower_partitioner,
+    keys_read_by_flower,
     parse_partitioner_options,
 )
-from deffd_flower.data.partitioners import Partitioner, PartitionRequest, partitioners
+from deffd_flower.data.partitioners import (
+    Partitioner,
+    PartitionRequest,
+    keys_read,
+    partitioners,
+    reads,
+)
 from deffd_flower.data.split import ClientIndices, Indices, client_split, stratified_split
 from deffd_flower.errors import RequestError
 from deffd_flower.randomness import numpy_generator
@@ -18,9 +25,11 @@ __all__ = [
     "PartitionRequest",
     "Partitioner",
     "client_split",
+    "options_read",
     "parse_partitioner_options",
     "partition",
     "partitioners",
+    "reads",
     "stratified_split",
 ]
 
@@ -29,6 +38,8 @@ LEAST_PER_CLIENT = 2
 
 def partition(name: str, labels: Indices, request: PartitionRequest) -> list[Indices]:
     """Spread samples over the clients; the same for equal arguments.
+
+    With ``samples_per_client``, a client that a rule gave more keeps a random choice of so many.
 
     Args:
         name: ``classes``, ``dirichlet``, ``iid``, a class of flwr-datasets such as
@@ -55,7 +66,23 @@ def partition(name: str, labels: Indices, request: PartitionRequest) -> list[Ind
     else:
         parts = partitioners.get(name)(labels, request, generator)
     _check(name, parts, request)
-    return [np.sort(part) for part in parts]
+    return [np.sort(_trim(part, request, generator)) for part in parts]
+
+
+def options_read(name: str) -> frozenset[str]:
+    """Return which of the keys in `partitioners.OPTIONS` a value of ``partition`` reads.
+
+    Raises:
+        RequestError: There is no such rule.
+    """
+    if is_flower_partitioner(name):
+        return keys_read_by_flower(name)
+    return keys_read(partitioners.get(name))
+
+
+def _trim(part: Indices, request: PartitionRequest, generator: np.random.Generator) -> Indices:
+    size = request.samples_per_client
+    return generator.permutation(part)[:size] if size else part
 
 
 def _check(name: str, parts: list[Indices], request: PartitionRequest) -> None:

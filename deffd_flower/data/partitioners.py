@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,8 @@ class PartitionRequest:
         classes_per_client: Classes each client has samples of; for ``classes``.
         class_alpha: Dirichlet concentration; 0 is balanced.
         samples_per_client: Size of each part; 0 deals out everything.
-        seed: The run's seed.
-        partitioner_options: Arguments for a partitioner of flwr-datasets.
+        seed: The seed of the partition.
+        partitioner_options: Arguments for a partitioner that takes ``partition-options``.
     """
 
     clients: int
@@ -46,7 +47,38 @@ class PartitionRequest:
 
 Partitioner = Callable[[Indices, PartitionRequest, np.random.Generator], list[Indices]]
 
+P = TypeVar("P", bound=Partitioner)
+
 partitioners: Registry[Partitioner] = Registry("partition")
+
+OPTIONS = frozenset({"class-alpha", "classes-per-client", "partition-options"})
+"""The keys that mean something to some partitioners only."""
+
+_DECLARED = "reads"
+
+
+def reads(*keys: str) -> Callable[[P], P]:
+    """Return a decorator that declares which of `OPTIONS` a partitioner reads.
+
+    A request that gives another of them is refused, because it would change nothing.
+
+    Raises:
+        ValueError: A key is none of `OPTIONS`.
+    """
+    if unknown := set(keys) - OPTIONS:
+        raise ValueError(f"{sorted(unknown)} are none of {sorted(OPTIONS)}")
+
+    def declare(partitioner: P) -> P:
+        setattr(partitioner, _DECLARED, frozenset(keys))
+        return partitioner
+
+    return declare
+
+
+def keys_read(partitioner: Partitioner) -> frozenset[str]:
+    """Return those of `OPTIONS` that a partitioner has declared; none without a declaration."""
+    declared: frozenset[str] = getattr(partitioner, _DECLARED, frozenset())
+    return declared
 
 
 @partitioners.register("iid")
@@ -64,6 +96,7 @@ def iid(
 
 
 @partitioners.register("classes")
+@reads("class-alpha", "classes-per-client")
 def by_classes(
     labels: Indices, request: PartitionRequest, generator: np.random.Generator
 ) -> list[Indices]:
@@ -100,6 +133,7 @@ def by_classes(
 
 
 @partitioners.register("dirichlet")
+@reads("class-alpha")
 def dirichlet(
     labels: Indices, request: PartitionRequest, generator: np.random.Generator
 ) -> list[Indices]:

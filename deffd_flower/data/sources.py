@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -97,6 +98,22 @@ def read_image_set(
                 log.warning("%s was read from %s, for %s", reader_name, place, "; ".join(broken))
             return data
     raise DeffdError(_nowhere(reader_name, failures, packaged))
+
+
+def embedded_digits() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return scikit-learn's digits: pixels 0..16, [1797, 64], and labels [1797].
+
+    From its file, as importing scikit-learn takes a second; through it where the file has moved.
+    """
+    try:
+        file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+        table = np.loadtxt(str(file), delimiter=",")
+    except (PackageNotFoundError, OSError):
+        from sklearn.datasets import load_digits
+
+        pixels, labels = load_digits(return_X_y=True)
+        return pixels, labels
+    return table[:, :-1], table[:, -1].astype(np.int64)
 
 
 def read_folder(reader: ReaderClass, folder: Path) -> RawData:

@@ -2,22 +2,25 @@
 
 import hashlib
 import logging
-import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
-from statistics import fmean, pstdev
+from statistics import fmean
 
 from deffd_flower import __version__
 from deffd_flower.config import RunConfig
+from deffd_flower.consensus import consensus_distance
 from deffd_flower.errors import DeffdError
 from deffd_flower.progress import Progress
 from deffd_flower.qkd.grant import Level
+from deffd_flower.results.accuracy import ACCURACIES, Reached, accuracies, mean
+from deffd_flower.results.table import LEFT_OVER, SET_ASIDE
+from deffd_flower.results.traffic import TrafficLog
 from deffd_flower.results.writer import RunWriter
-from deffd_flower.strategy.dispatch import Dispatcher
+from deffd_flower.strategy.consignment import BaseDispatcher
 from deffd_flower.strategy.observer import Metrics, Observer
 from deffd_flower.strategy.plans import Transfer
 from deffd_flower.strategy.roster import Roster
@@ -25,14 +28,8 @@ from deffd_flower.strategy.roster import Roster
 log = logging.getLogger("deffd")
 
 REFUSED = 100
-ACCURACIES = (
-    "global_accuracy",
-    "local_accuracy",
-    "local_accuracy_prior",
-    "held_accuracy",
-    "absent_accuracy",
-)
-TERMS = ("train", "ce", "kl", "feature")
+TERMS = ("train", "ce", "kl", "feature", "anchor")
+GAMMA = "gamma"
 
 
 class Recorder(Observer):
@@ -52,7 +49,7 @@ class Recorder(Observer):
         writer: RunWriter,
         config: RunConfig,
         roster: Roster,
-        dispatcher: Dispatcher,
+        dispatcher: BaseDispatcher,
         progress: Progress,
         engine: str,
     ) -> None:
@@ -60,6 +57,7 @@ class Recorder(Observer):
         self._config = config
         self._roster = roster
         self._dispatcher = dispatcher
+        self._traffic = TrafficLog(dispatcher)
         self._progress = progress
         self._engine = engine
         self._started = time.monotonic()
@@ -70,6 +68,7 @@ class Recorder(Observer):
         self._failures = 0
         self._terms: defaultdict[str, list[float]] = defaultdict(list)
         self._last_row: dict[str, float] = {}
+        self._reached = Reached(config.final_evaluations)
         counts = [member.label_counts for member in roster]
         if all(count is not None for count in counts):
             writer.partition([count for count in counts if count is not None])
@@ -91,30 +90,32 @@ class Recorder(Observer):
 
     def sent(self, transfer: Transfer, sealed_bytes: int, models: float) -> None:
         """Count traffic."""
+        self._traffic.sent(transfer, sealed_bytes, models)
         self._models_sent += models
         self._bytes_sent += sealed_bytes
 
     def round_sent(self, server_round: int) -> None:
-        """Write what every link holds after the round."""
+        """Write what was sent in the round, and what every link holds after it."""
+        self._writer.traffic_rows(self._traffic.close_round(server_round))
         self._writer.pool_rows(pool_rows(server_round, self._dispatcher))
 
     def worked(self, server_round: int, partition: int, metrics: Metrics) -> None:
         """Add up the time, and remember the mean losses until the round is evaluated."""
         self._compute_s += metrics["compute-s"]
-        for term in TERMS:
+        for term in (*TERMS, GAMMA):
             if term in metrics:
                 self._terms[term].append(metrics[term])
 
     def evaluated(self, server_round: int, metrics: Mapping[int, Metrics]) -> None:
         """Write one row for the round and one for each client."""
         clients = [self._client_row(server_round, p, metrics[p]) for p in sorted(metrics)]
-        row = {
-            "round": server_round,
-            "evaluated": len(clients),
-            **accuracies(list(metrics.values())),
-            **self._totals(),
-        }
-        row |= {f"loss_{term}": _mean(self._terms[term]) for term in TERMS}
+        reached = accuracies(list(metrics.values()))
+        if self._config.consensus_distance:
+            reached["consensus_distance"] = consensus_distance(list(metrics.values()))
+        self._reached.add(server_round, reached)
+        row = {"round": server_round, "evaluated": len(clients), **reached, **self._totals()}
+        row |= {f"loss_{term}": mean(self._terms[term]) for term in TERMS}
+        row[GAMMA] = mean(self._terms[GAMMA])
         self._terms.clear()
         self._last_row = row
         self._writer.client_rows(clients)
@@ -139,9 +140,14 @@ class Recorder(Observer):
             "dataset": config.dataset,
             "model": config.model,
             "seed": config.seed,
+            "partition_seed": config.seed_of("partition"),
+            "init_seed": config.seed_of("init"),
+            "pairing_seed": config.seed_of("pairing"),
             "clients": config.clients,
             "rounds": config.rounds,
             **self._last_row,
+            **self._reached.values(),
+            **self._evaluation(),
             **self._totals(),
             **self._security(),
             "state_sha256": combined(digests),
@@ -162,6 +168,17 @@ class Recorder(Observer):
             "test_samples": member.test_samples,
         }
 
+    def _evaluation(self) -> dict[str, object]:
+        """Return what the final values are values of."""
+        config = self._config
+        origin = LEFT_OVER if config.samples_per_client else SET_ASIDE
+        return {
+            "final_evaluations": config.final_evaluations,
+            "evaluated_on": config.evaluate_on,
+            "evaluation_samples": self._roster.members[0].evaluation_samples,
+            **({"validation_split": origin} if config.evaluate_on == "validation" else {}),
+        }
+
     def _totals(self) -> dict[str, float]:
         return {
             "models_sent": round(self._models_sent, 6),
@@ -175,21 +192,23 @@ class Recorder(Observer):
 
     def _security(self) -> dict[str, object]:
         config, dispatcher = self._config, self._dispatcher
-        tally = dispatcher.controller.tally
+        tally = dispatcher.tally
+        simulated = config.key_source == "embedded"
         return {
             "suite": config.suite,
             "min_suite": config.min_suite or config.suite,
             "key_source": config.key_source,
-            "qkd_network": config.qkd_network,
-            "link": config.link,
+            "qkd_network": config.qkd_network if simulated else "",
+            "link": config.link if simulated else "",
             "eve": config.eve,
             "bytes_by_suite": dict(dispatcher.bytes_by_suite),
             "models_by_suite": {
                 suite: round(models, 6) for suite, models in dispatcher.models_by_suite.items()
             },
             "key_bits_per_model": tally.key_bits / self._models_sent if self._models_sent else 0,
-            "relayed": tally.relayed,
-            "compromised": tally.compromised,
+            # Through which hands key managers pass keys is not for them to tell.
+            "relayed": tally.relayed if simulated else None,
+            "compromised": tally.compromised if simulated else None,
             "exposed_nodes": sorted(dispatcher.exposed),
         }
 
@@ -197,14 +216,14 @@ class Recorder(Observer):
 LINKS_SHOWN = 100
 
 
-def pool_rows(server_round: int, dispatcher: Dispatcher) -> list[dict[str, float | str]]:
+def pool_rows(server_round: int, dispatcher: BaseDispatcher) -> list[dict[str, float | str]]:
     """Return a row for each link, where they are not too many to show, and one for all."""
     levels = dispatcher.levels()
     if not levels:
         return []
     head: dict[str, float | str] = {
         "round": server_round,
-        "time_s": round(dispatcher.controller.now, 6),
+        "time_s": round(dispatcher.now, 6),
     }
     starved = {"starved": dispatcher.counts["starved"]}
     each = [
@@ -232,23 +251,6 @@ def combined(digests: Sequence[str]) -> str | None:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def accuracies(clients: Sequence[Metrics]) -> dict[str, float]:
-    """Return the federation's accuracies from its clients': plain means, each client alike.
-
-    ``global_accuracy_std`` is the standard deviation over the clients, ``worst10_accuracy`` the
-    mean global accuracy of the worst tenth of them (at least one). A client that has no value,
-    such as an absent-class accuracy when it holds every class, does not count.
-    """
-    overall = sorted(client["global_accuracy"] for client in clients)
-    means = {name: _mean([client[name] for client in clients]) for name in ACCURACIES}
-    return {
-        "global_accuracy": means.pop("global_accuracy"),
-        "global_accuracy_std": pstdev(overall),
-        **means,
-        "worst10_accuracy": fmean(overall[: math.ceil(len(overall) / 10)]),
-    }
-
-
 def versions() -> dict[str, str]:
     """Return the versions of what decides the numbers, as far as this process knows them."""
     known = {"deffd-flower": __version__, "python": python_version()}
@@ -256,8 +258,3 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             known[package] = version(package)
     return known
-
-
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return fmean(known) if known else math.nan

@@ -1,5 +1,6 @@
 """Partitioners of flwr-datasets on labels in memory."""
 
+import inspect
 import os
 import sys
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deffd_flower.data.partition import Indices, PartitionRequest, partition
+from deffd_flower.data.partition import Indices, PartitionRequest, options_read, partition
 from deffd_flower.errors import RequestError
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(5), 100))
@@ -53,6 +54,13 @@ def test_class_alpha_reaches_the_partitioner() -> None:
         return float(np.mean([np.bincount(LABELS[part]).max() / len(part) for part in parts]))
 
     assert largest_class_share(0.1) > 0.5 > largest_class_share(1000.0)
+
+
+def test_class_alpha_is_read_by_those_that_take_an_alpha_and_no_others() -> None:
+    package = pytest.importorskip("flwr_datasets.partitioner")
+    for name in (name for name in package.__all__ if name != "Partitioner"):
+        takes = "alpha" in inspect.signature(getattr(package, name)).parameters
+        assert ("class-alpha" in options_read(name)) == takes, name
 
 
 def test_samples_per_client_is_the_size_where_sizes_are_free_and_else_the_most() -> None:

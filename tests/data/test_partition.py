@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from deffd_flower.data.partition import (
     Indices,
     PartitionRequest,
+    options_read,
     parse_partitioner_options,
     partition,
     partitioners,
+    reads,
 )
 from deffd_flower.errors import RequestError
+from deffd_flower.request import resolve
 
 RULES = ["classes", "dirichlet", "iid"]
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 600))
@@ -270,8 +273,54 @@ def test_a_rule_of_ones_own_works_by_dotted_path_and_by_registration(
     monkeypatch.setattr(partitioners, "_entries", dict(partitioners._entries))
     partitioners.register("odd-and-even")(odd_and_even)
     for name in (f"{__name__}:odd_and_even", "odd-and-even"):
-        odd = class_counts(partition(name, LABELS, ask(clients=2)))
+        odd = class_counts(partition(name, LABELS, ask(clients=2, samples_per_client=0)))
         assert odd[1].tolist() == [0, 600] * 5
+
+
+def test_samples_per_client_bounds_a_rule_of_ones_own_too() -> None:
+    parts = partition(f"{__name__}:odd_and_even", LABELS, ask(clients=2))
+    assert [len(part) for part in parts] == [300, 300]
+    assert all((LABELS[part] % 2 == client).all() for client, part in enumerate(parts))
+
+
+@reads("class-alpha", "partition-options")
+def odd_and_even_by_alpha(
+    labels: Indices, request: PartitionRequest, generator: np.random.Generator
+) -> list[Indices]:
+    """Give the first client a part of the even samples alone."""
+    odd, even = odd_and_even(labels, request, generator)
+    return [odd[: int(len(odd) * request.class_alpha)], even]
+
+
+def test_a_rule_of_ones_own_gets_the_keys_it_declares_and_no_others() -> None:
+    declared = {"dataset": "digits", "partition": f"{__name__}:odd_and_even_by_alpha"}
+    config = resolve({**declared, "class-alpha": 0.1, "partition-options": "a=1"})
+    assert config.class_alpha == 0.1
+    with pytest.raises(RequestError, match=r"classes-per-client=5: .* leave it out, or declare"):
+        resolve({**declared, "classes-per-client": 5})
+    undeclared = {"dataset": "digits", "partition": f"{__name__}:odd_and_even"}
+    assert resolve(undeclared).partition == undeclared["partition"]
+    for key, value in (("class-alpha", 0.1), ("partition-options", "a=1")):
+        with pytest.raises(RequestError, match=f"{key}={value}: .* declare it with @reads"):
+            resolve({**undeclared, key: value})
+
+
+def test_only_keys_that_some_partitioners_read_can_be_declared() -> None:
+    with pytest.raises(ValueError, match="class-beta"):
+        reads("class-alpha", "class-beta")
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("classes", {"class-alpha", "classes-per-client"}),
+        ("dirichlet", {"class-alpha"}),
+        ("iid", set()),
+        ("ShardPartitioner", {"partition-options"}),
+    ],
+)
+def test_what_each_rule_reads(name: str, read: set[str]) -> None:
+    assert options_read(name) == read
 
 
 def test_a_rule_of_ones_own_is_checked() -> None:

@@ -13,10 +13,14 @@ from deffd_flower.errors import DeffdError
 from deffd_flower.federation import federate
 from deffd_flower.progress import LineProgress
 from deffd_flower.request import resolve
+from deffd_flower.results.reader import read_run
 from tests.e2e.conftest import Command
 from tests.e2e.flaky_strategy import TOO_MANY
 
-STRATEGIES = ["def-fd", "def-kt", "hand-off", "full-avg", "combo", "local", "fedavg"]
+STRATEGIES = [
+    *("def-fd", "def-fd-plus", "def-kt", "hand-off", "average-then-distil"),
+    *("full-avg", "combo", "local", "fedavg"),
+]
 QUICK: dict[str, object] = {"dataset": "digits", "clients": 4, "rounds": 2, "local-epochs": 1}
 
 
@@ -68,8 +72,8 @@ def test_layers_that_draw_draw_the_same_in_every_engine(tmp_path: Path) -> None:
 def test_bf16_is_used_in_fusion_too(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"strategy": "hand-off", "rounds": 1, "lr": 1e-9, "fusion_epochs": 3}
     losses = [
-        float((tmp_path / name / "rounds.csv").read_text().splitlines()[1].split(",")[place])
-        for name, place in (("float32", -3), ("bf16", -3))
+        float(read_run(tmp_path / name).rounds[0]["loss_ce"])
+        for name in ("float32", "bf16")
         if run_in_process(tmp_path / name, precision=name, **keys)
     ]
     assert losses[0] != losses[1]

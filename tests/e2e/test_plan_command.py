@@ -45,7 +45,7 @@ def test_a_plan_fits_the_terminal_and_gives_a_verdict_for_each_suite(
         ["topology=small-world", "clients=40", "link=korzh-2015", "on-starved=skip"],
         ["link=li-2023", "clients=5000", "round-compute-s=0.000001", "transfer-mbps=1e9"],
         ["eve=denial", "rekey-messages=1000", "max-wait-s=0"],
-        ["strategy=local", "suite=pqc"],
+        ["strategy=local"],
     ],
 )
 def test_every_kind_of_plan_fits_80_columns_and_shows_no_python(
