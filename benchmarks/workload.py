@@ -21,7 +21,7 @@ from benchmarks.plain import accuracy, cnn
 
 CLIENTS, IMAGES, TEST_IMAGES = 10, 600, 2000
 BATCH, LR = 32, 0.01
-WARM_UP, TIMED, TIMED_WITH_EVALUATION = 3, 10, 5
+WARM_UP, TIMED, TIMED_WITH_EVALUATION = 3, 8, 3
 
 
 @dataclass(frozen=True)

@@ -252,7 +252,8 @@ def must_be(error: Any) -> str:
     """Return in our words what a value must be, by one of pydantic's error descriptions."""
     if "error" in error.get("ctx", {}):
         return str(error["ctx"]["error"])
-    return _MUST_BE.get(error["type"], error["msg"]).format(**error.get("ctx", {}))
+    template = _MUST_BE.get(error["type"], str(error["msg"]))
+    return template.format(**error.get("ctx", {}))
 
 
 def _as_request_error(error: Any, request: Mapping[str, object]) -> RequestError:

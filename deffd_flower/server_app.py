@@ -27,6 +27,9 @@ def main(grid: Grid, context: Context) -> None:
         if config.workers:
             advice = "is for deffd run; flwr run takes client-resources-num-cpus"
             raise RequestError("workers", config.workers, advice)
+        if config.clients_at_once > 1:
+            advice = "is for deffd run; flwr run trains one client after the other"
+            raise RequestError("batched-clients", config.batched_clients, advice)
         directory = run_directory(config, Path.home() / ".cache" / "deffd-flower" / "runs")
         summary = federate(grid, config, directory, LineProgress())
     except DeffdError as problem:

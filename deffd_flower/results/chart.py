@@ -4,18 +4,23 @@ Matplotlib is loaded when something is drawn, and only through its objects: no g
 window.
 """
 
+import io
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from deffd_flower.results.reader import Row, column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 # M. Okabe and K. Ito, "Color Universal Design", 2008.
 BLUE, VERMILION, ORANGE, GREEN, PURPLE = "#0072b2", "#d55e00", "#e69f00", "#009e73", "#cc79a7"
+SKY = "#56b4e9"
 
 INK = "#1b1d22"
 PAPER = "#ffffff"
@@ -25,11 +30,21 @@ SVG can put its own colours in their place."""
 WIDTH = 4.8
 """Inches. Narrow, so that the text stays readable when a phone scales the figure down."""
 
+LOOKS = [
+    *((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"), (SKY, "P")),
+    (INK, "X"),
+]
+"""Colour and marker of up to seven things in one figure."""
+
+SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+BITS = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "Tbit": 1e12}
+
+PNG_DPI = 200
+
 STYLE: dict[str, Any] = {
     "font.size": 11,
     "legend.fontsize": 10,
     "legend.frameon": False,
-    "figure.constrained_layout.use": True,
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
     "axes.facecolor": "none",
@@ -64,12 +79,69 @@ FAR_APART = 30
 """Values further apart than by this factor are drawn on a logarithmic scale."""
 
 
-def new_axes(height: float) -> "tuple[Figure, Axes]":
-    """Return a figure of so many inches in height, with one pair of axes."""
+def new_figure(height: float) -> "Figure":
+    """Return an empty figure of so many inches in height, which makes room for its labels."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, height))
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
+def new_axes(height: float) -> "tuple[Figure, Axes]":
+    """Return a figure of so many inches in height, with one pair of axes."""
+    figure = new_figure(height)
     return figure, figure.add_subplot()
+
+
+def save(figure: "Figure", directory: Path, name: str) -> str:
+    """Write a figure as ``NAME.png`` and ``NAME.svg``; return the SVG's text.
+
+    It is laid out once: left to itself, Matplotlib would do so for either file, and draw twice.
+    """
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
+        figure.set_layout_engine(None)
+    figure.savefig(directory / f"{name}.png", dpi=PNG_DPI, pil_kwargs={"compress_level": 3})
+    text = io.StringIO()
+    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+    (directory / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
+    return text.getvalue()
+
+
+def draw_all(
+    directory: Path, figures: Mapping[str, Callable[[], "Figure | None"]]
+) -> dict[str, str]:
+    """Draw some figures as ``figures/NAME.svg`` and ``figures/NAME.png``.
+
+    The same data give the same bytes.
+
+    Args:
+        directory: Where ``figures/`` is, or will be.
+        figures: By name, what returns each figure, or None where there is nothing to draw.
+
+    Returns:
+        The SVG text of each figure drawn, by name.
+    """
+    from matplotlib import style
+
+    below = directory / "figures"
+    below.mkdir(exist_ok=True)
+    drawn = {}
+    for name, draw in figures.items():
+        # The salt makes ids in the SVG the same in every run of the program.
+        with style.context(["default", {**STYLE, "svg.hashsalt": name}]):
+            if figure := draw():
+                axes = figure.axes[0]
+                named = axes.get_legend() or figure.legends
+                if axes.get_legend_handles_labels()[0] and not named:
+                    figure.legend(loc="outside upper left", ncols=2)
+                drawn[name] = save(figure, below, name)
+    return drawn
+
+
+def take_literally(texts: Iterable["Text"]) -> None:
+    """Keep dollar signs in names of others from being read as formulas."""
+    for text in texts:
+        text.set_parse_math(False)
 
 
 def known(values: Iterable[float]) -> list[float]:
@@ -87,10 +159,31 @@ def percentages(rows: list[Row], key: str) -> list[float]:
     return [100 * fraction for fraction in column(rows, key)]
 
 
+def fitting_unit(units: Mapping[str, float], values: Iterable[float]) -> tuple[str, float]:
+    """Return the largest unit in which the largest value is at least 3, and its size."""
+    largest = max(known(values), default=0.0)
+    fitting = [(name, size) for name, size in units.items() if largest >= 3 * size]
+    return fitting[-1] if fitting else next(iter(units.items()))
+
+
 def far_apart(values: Iterable[float]) -> bool:
     """Say whether positive values are best seen on a logarithmic scale."""
     positive = [value for value in known(values) if value > 0]
     return bool(positive) and max(positive) > FAR_APART * min(positive)
+
+
+def use_log_scale(axes: "Axes", which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, its labels plain numbers: 0.01, not a power of ten."""
+    from matplotlib.ticker import FuncFormatter, LogFormatter
+
+    if which == "x":
+        axes.set_xscale("log")
+    else:
+        axes.set_yscale("log")
+    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    # Between powers of ten there are labels only where these are few.
+    axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
 
 
 def accuracies_against(

@@ -47,13 +47,14 @@ def claims(config: Mapping[str, object], summary: Mapping[str, object]) -> list[
             for the worst that the config allows.
 
     Returns:
-        A claim per guarantee, in the order to be shown. Empty where no model is ever sent, and
-        where the config does not say how one is sealed.
+        A claim per guarantee, in the order to be shown. None about models where none is ever
+        sent, and where the config does not say how one is sealed.
     """
+    told = [_PROJECTIONS] if config.get("consensus-distance") else []
     if "suite" not in config or config.get("strategy") == "local":
-        return []
+        return told
     run = situation(config, summary)
-    return [*(judge(run) for judge in _JUDGES), *_never(run)]
+    return [*(judge(run) for judge in _JUDGES), *_never(run), *told]
 
 
 def _secret_from_the_server(run: Situation) -> Claim:
@@ -68,7 +69,7 @@ def _secret_for_good(run: Situation) -> Claim:
 
 def _secret_from_nodes(run: Situation) -> Claim:
     guarantee = "Models are secret from trusted nodes that relay keys"
-    unseen = run.takes_key and not run.relays
+    unseen = run.takes_key and not run.relays and not run.unseen
     before = ["No key has passed a node between its two ends"] * unseen
     return _least(run, guarantee, run.used, run.secrecy_from_nodes, before)
 
@@ -137,6 +138,16 @@ _JUDGES: Sequence[Callable[[Situation], Claim]] = (
     _fresh,
     _eavesdropping,
     _available,
+)
+
+
+_PROJECTIONS = Claim(
+    "The server learns nothing of the weights themselves",
+    Holds.NO,
+    "Each client tells the server a 64-number projection of its weights with every evaluation "
+    "(consensus-distance=true): enough to see how far any two models are apart, and to confirm a "
+    "guess of one; too little to work out a model of many more than 64 weights.",
+    "Reading along on the server.",
 )
 
 

@@ -1,8 +1,8 @@
 """A run's figures, each as SVG and PNG, legible in print, on a phone and to the colour-blind."""
 
-import io
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,18 @@ from deffd_flower.results.chart import (
     GREEN,
     INK,
     ORANGE,
-    STYLE,
+    PURPLE,
     VERMILION,
     accuracies_against,
+    draw_all,
     far_apart,
     finish_curves,
     has,
     new_axes,
     percentages,
+    use_log_scale,
 )
+from deffd_flower.results.gossip_figures import gossip
 from deffd_flower.results.reader import Row, Run, column
 
 if TYPE_CHECKING:
@@ -33,34 +36,14 @@ LOSSES = {
     "ce": ("Fusion: cross-entropy", BLUE, "o"),
     "kl": ("Fusion: KL divergence", VERMILION, "s"),
     "feature": ("Fusion: feature maps", GREEN, "^"),
+    "anchor": ("Fusion: anchor", PURPLE, "v"),
 }
 """Label, colour and marker of each term of the training objective."""
 
 
 def draw(run: Run) -> dict[str, str]:
-    """Draw every figure the run has data for, as ``figures/NAME.svg`` and ``figures/NAME.png``.
-
-    The same run gives the same bytes.
-
-    Returns:
-        The SVG text of each figure drawn, by name.
-    """
-    from matplotlib import style
-
-    directory = run.directory / "figures"
-    directory.mkdir(exist_ok=True)
-    drawn = {}
-    for name, draw_one in FIGURES.items():
-        # The salt makes ids in the SVG the same in every run of the program.
-        with style.context(["default", {**STYLE, "svg.hashsalt": name}]):
-            if figure := draw_one(run):
-                axes = figure.axes[0]
-                if axes.get_legend_handles_labels()[0] and not axes.get_legend():
-                    figure.legend(loc="outside upper left", ncols=2)
-                figure.savefig(directory / f"{name}.png", dpi=200)
-                drawn[name] = _svg(figure)
-                (directory / f"{name}.svg").write_text(drawn[name], encoding="utf-8")
-    return drawn
+    """Draw every figure the run has data for; return the SVG text of each by name."""
+    return draw_all(run.directory, {name: partial(each, run) for name, each in FIGURES.items()})
 
 
 def worst_tenth(clients: list[Row]) -> list[int]:
@@ -144,8 +127,21 @@ def losses(run: Run) -> "Figure | None":
         axes.plot(column(run.rounds, "round"), values, color=colour, marker=marker, label=label)
     finish_curves(axes, len(run.rounds), "round")
     if far_apart(chain.from_iterable(terms.values())):
-        axes.set_yscale("log")
+        use_log_scale(axes, "y")
     axes.set_ylabel("loss before weighting (CE, KL: nats)")
+    return figure
+
+
+def consensus(run: Run) -> "Figure | None":
+    """Return the consensus distance against rounds, or None where clients did not report it."""
+    distances = column(run.rounds, "consensus_distance")
+    if not has(distances):
+        return None
+    figure, axes = new_axes(4.2)
+    axes.plot(column(run.rounds, "round"), distances, color=BLUE, marker="o")
+    finish_curves(axes, len(run.rounds), "round")
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("consensus distance (units of the weights)")
     return figure
 
 
@@ -154,7 +150,9 @@ FIGURES: dict[str, Callable[[Run], "Figure | None"]] = {
     "accuracy-by-traffic": accuracy_by_traffic,
     "clients": clients,
     "partition": partition,
+    "gossip": gossip,
     "losses": losses,
+    "consensus": consensus,
     **key_figures.FIGURES,
 }
 
@@ -166,7 +164,7 @@ def _write_counts(axes: "Axes", counts: list[list[float]], most: float) -> None:
                 # Not INK and PAPER: these stand on the cell's colour, not on the page's.
                 colour = "#fefefe" if samples > 0.5 * most else "#000001"
                 text = axes.text(label, client, f"{samples:.0f}", color=colour, fontsize=9)
-                text.set(ha="center", va="center")
+                text.set(ha="center", va="center", in_layout=False)
 
 
 def _term(rows: list[Row], key: str) -> list[float]:
@@ -178,9 +176,3 @@ def _by_global_accuracy(rows: list[Row]) -> list[int]:
     """Return the rows' positions, lowest global accuracy first, those without one last."""
     values = column(rows, "global_accuracy")
     return sorted(range(len(rows)), key=lambda place: (math.isnan(values[place]), values[place]))
-
-
-def _svg(figure: "Figure") -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    return text.getvalue()

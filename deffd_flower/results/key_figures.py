@@ -1,25 +1,30 @@
 """The figures of a run's keys: what they cost, how long they took, and what Eve did to them."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from deffd_flower.results.chart import (
+    BITS,
     BLUE,
     GREEN,
     INK,
     ORANGE,
     PURPLE,
+    SECONDS,
     VERMILION,
-    WIDTH,
     accuracies_against,
     draw_accuracies,
     far_apart,
     finish_curves,
+    fitting_unit,
     has,
     known,
+    new_figure,
     percentages,
+    take_literally,
+    use_log_scale,
 )
 from deffd_flower.results.reader import Run, column
 from deffd_flower.results.table import number, suite_name
@@ -28,7 +33,6 @@ from deffd_flower.results.timeline import eve_spans
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
 SHOWN = ("global_accuracy", "local_accuracy")
 
@@ -48,22 +52,18 @@ LEGEND: dict[str, Any] = {"ncols": 3, "borderaxespad": 0.1, "columnspacing": 1, 
 LEGEND_WIDTH, SUITE_WIDTH = 46, 18
 """Characters on a line of an attack, and of a suite."""
 
-SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-BITS = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9, "Tbit": 1e12}
 Panel = Callable[["Axes", Run, float], None]
 
 
 def keys(run: Run) -> "Figure | None":
     """Return what became of keys and models on one axis of simulated time, None without QKD."""
-    from matplotlib.figure import Figure
-
     seconds = column(run.pools, "time_s")
     if not has(seconds):
         return None
-    unit, size = _unit(SECONDS, seconds)
+    unit, size = fitting_unit(SECONDS, seconds)
     panels: list[Panel] = [_error_rates, _aborted, _stored, _troubles]
     panels += [_accuracies] if has(column(run.rounds, "global_accuracy")) else []
-    figure = Figure(figsize=(WIDTH, 1.2 + 1.7 * len(panels)))
+    figure = new_figure(1.2 + 1.7 * len(panels))
     stack: list[Axes] = list(figure.subplots(len(panels), sharex=True))
     for axes, panel in zip(stack, panels, strict=True):
         panel(axes, run, size)
@@ -82,11 +82,11 @@ def accuracy_by_key(run: Run) -> "Figure | None":
     if not any(amount > 0 for amount in bits):
         return None
     wide = far_apart(bits) and min(known(bits)) > 0
-    unit, size = ("bit", 1.0) if wide else _unit(BITS, bits)
+    unit, size = ("bit", 1.0) if wide else fitting_unit(BITS, bits)
     label = f"key used by all models so far ({unit})"
     figure = accuracies_against(run.rounds, [amount / size for amount in bits], label, SHOWN)
     if figure and wide:
-        figure.axes[0].set_xscale("log")
+        use_log_scale(figure.axes[0], "x")
     return figure
 
 
@@ -95,21 +95,19 @@ def accuracy_by_time(run: Run) -> "Figure | None":
     if not run.pools:
         return None
     seconds = column(run.rounds, "sim_time_s")
-    unit, size = _unit(SECONDS, seconds)
+    unit, size = fitting_unit(SECONDS, seconds)
     places = [second / size for second in seconds]
     return accuracies_against(run.rounds, places, f"simulated time ({unit})", SHOWN)
 
 
 def suites(run: Run) -> "Figure | None":
     """Return each suite's share of the sealed bytes, or None where there are not several."""
-    from matplotlib.figure import Figure
-
     sealed = run.summary.get("bytes_by_suite")
     sizes = {str(k): number(v) for k, v in sealed.items()} if isinstance(sealed, dict) else {}
     total = sum(sizes.values())
     if len(sizes) < 2 or not total > 0:
         return None
-    figure = Figure(figsize=(WIDTH, 1.1 + 0.55 * len(sizes)))
+    figure = new_figure(1.1 + 0.55 * len(sizes))
     axes = figure.add_subplot()
     names = sorted(sizes, key=lambda name: (sizes[name], name))
     shares = [100 * sizes[name] / total for name in names]
@@ -118,7 +116,7 @@ def suites(run: Run) -> "Figure | None":
     axes.bar_label(bars, [f"{share:.1f} %" for share in shares], padding=4)
     axes.set(xlabel="share of the sealed bytes (%)", xlim=(0, 122), xticks=range(0, 101, 20))
     axes.grid(visible=False, axis="y")
-    _take_literally(axes.get_yticklabels())
+    take_literally(axes.get_yticklabels())
     return figure
 
 
@@ -152,7 +150,7 @@ def _aborted(axes: "Axes", run: Run, size: float) -> None:
 
 def _stored(axes: "Axes", run: Run, size: float) -> None:
     stored, of = _of_links(run, "stored")
-    unit, bits = _unit(BITS, stored)
+    unit, bits = fitting_unit(BITS, stored)
     _curve(
         axes, _times(run, size), [level / bits for level in stored], (f"Stored, {of}", BLUE, "o")
     )
@@ -224,21 +222,8 @@ def _shade(figure: "Figure", stack: Sequence["Axes"], run: Run, size: float) -> 
         legend[fill(f"Eve: {span.attack}", LEGEND_WIDTH)] = shade, lines
     if legend:
         shown = figure.legend(list(legend.values()), list(legend), loc="outside upper left")
-        _take_literally(shown.get_texts())
-
-
-def _take_literally(texts: Iterable["Text"]) -> None:
-    """Keep dollar signs in names of others from being read as formulas."""
-    for text in texts:
-        text.set_parse_math(False)
+        take_literally(shown.get_texts())
 
 
 def _times(run: Run, size: float) -> list[float]:
     return [second / size for second in column(run.pools, "time_s")]
-
-
-def _unit(units: dict[str, float], values: Iterable[float]) -> tuple[str, float]:
-    """Return the largest unit in which the largest value is at least 3, and its size."""
-    largest = max(known(values), default=0.0)
-    fitting = [(name, size) for name, size in units.items() if largest >= 3 * size]
-    return fitting[-1] if fitting else next(iter(units.items()))

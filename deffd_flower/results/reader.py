@@ -16,6 +16,12 @@ from deffd_flower.errors import RequestError
 Cell = float | str
 Row = dict[str, Cell]
 
+SENT = "sent"
+"""What became of a model in ``traffic.csv``, if nothing prevented it."""
+
+TRAFFIC = ("models", "bytes", "key_bits")
+"""What is counted of each model there."""
+
 ALL_LINKS = "all"
 """Stands in ``pools.csv`` for the sum or mean over all links."""
 
@@ -36,6 +42,8 @@ class Run:
             ``available_lowest``; NaN where they were too many to be written down one by one.
         links: The last row of each link in the key ledger, with the number of blocks that gave
             no key as ``aborted``, and how often a message found too little as ``starved``.
+        traffic: A row for each sender and receiver: ``models``, ``bytes`` and ``key_bits`` of the
+            whole run, and ``unsent``, how often nothing was sent that should have been.
     """
 
     directory: Path
@@ -46,6 +54,7 @@ class Run:
     summary: dict[str, object]
     pools: list[Row] = field(default_factory=list)
     links: list[Row] = field(default_factory=list)
+    traffic: list[Row] = field(default_factory=list)
 
 
 def read_run(directory: Path) -> Run:
@@ -58,20 +67,45 @@ def read_run(directory: Path) -> Run:
     if not (directory / "config.yaml").is_file():
         raise RequestError("DIR", directory, "is not a run directory; it has no config.yaml")
     try:
-        clients: list[dict[str, str]] = []
-        for _, group in groupby(_lines(directory / "clients.csv"), lambda row: row.get("round")):
-            clients = list(group)
         return Run(
             directory=directory,
             config=_mapping(yaml.safe_load((directory / "config.yaml").read_text("utf-8"))),
             rounds=_rows(_lines(directory / "rounds.csv")),
-            clients=_rows(clients),
+            clients=_last_evaluated(directory),
             partition=_counts(_lines(directory / "partition.csv")),
             summary=_summary(directory / "summary.json"),
             pools=_pools(_lines(directory / "pools.csv")),
             links=_links(_lines(directory / "keys.csv")),
+            traffic=_traffic(_lines(directory / "traffic.csv")),
         )
     except (OSError, ValueError, csv.Error, yaml.YAMLError) as problem:
+        reason = " ".join(str(problem).split())
+        raise RequestError("DIR", directory, f"cannot be read as a run ({reason})") from problem
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a run went: what a comparison needs of a run directory, without its long ledgers.
+
+    Attributes:
+        rounds: As in `Run`.
+        clients: As in `Run`.
+    """
+
+    rounds: list[Row]
+    clients: list[Row]
+
+
+def read_course(directory: Path) -> Course:
+    """Read how a run went; nothing, where its directory is gone.
+
+    Raises:
+        RequestError: A file in it cannot be understood.
+    """
+    try:
+        rounds = _rows(_lines(directory / "rounds.csv"))
+        return Course(rounds, _last_evaluated(directory))
+    except (OSError, ValueError, csv.Error) as problem:
         reason = " ".join(str(problem).split())
         raise RequestError("DIR", directory, f"cannot be read as a run ({reason})") from problem
 
@@ -87,6 +121,13 @@ def _lines(path: Path) -> Iterator[dict[str, str]]:
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as file:
             yield from csv.DictReader(line for line in file if line.endswith("\n"))
+
+
+def _last_evaluated(directory: Path) -> list[Row]:
+    clients: list[dict[str, str]] = []
+    for _, group in groupby(_lines(directory / "clients.csv"), lambda row: row.get("round")):
+        clients = list(group)
+    return _rows(clients)
 
 
 def _rows(lines: Iterable[dict[str, str]]) -> list[Row]:
@@ -131,6 +172,17 @@ def _links(lines: Iterable[dict[str, str]]) -> list[Row]:
         {**row, **{event: float(counts[link, event]) for event in ("aborted", "starved")}}
         for link, row in zip(latest, _rows(latest.values()), strict=True)
     ]
+
+
+def _traffic(lines: Iterable[dict[str, str]]) -> list[Row]:
+    """Return one row per sender and receiver, with the sums over all rounds."""
+    sums: dict[tuple[str, str], dict[str, float]] = {}
+    for line in lines:
+        before = sums.setdefault((line["sender"], line["receiver"]), {})
+        counts = {name: float(line[name]) for name in TRAFFIC}
+        counts["unsent"] = float(line["outcome"] != SENT)
+        before.update({name: more + before.get(name, 0.0) for name, more in counts.items()})
+    return [{"sender": one, "receiver": other, **sum_} for (one, other), sum_ in sums.items()]
 
 
 def _summary(path: Path) -> dict[str, object]:

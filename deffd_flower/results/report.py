@@ -1,25 +1,23 @@
 """One self-contained page per run, to be looked at rather than read."""
 
-import json
 import math
-import re
 import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
-
-from deffd_flower.results import key_section
-from deffd_flower.results.chart import ACCURACIES, INK, PAPER
+from deffd_flower.results import gossip_figures, key_section
+from deffd_flower.results.chart import ACCURACIES
 from deffd_flower.results.figures import draw, worst_tenth
+from deffd_flower.results.page import as_typed, filled, shown
 from deffd_flower.results.reader import Row, Run, column, read_run
 from deffd_flower.results.table import (
     KEY_QUANTITIES,
     NOTHING,
     QUANTITIES,
+    SET_ASIDE,
     count,
+    judged_on,
     megabytes,
     number,
     percent,
@@ -27,13 +25,13 @@ from deffd_flower.results.table import (
     proper_name,
     written,
 )
-from deffd_flower.results.template import PAGE, STYLE
+from deffd_flower.results.template import PAGE
 from deffd_flower.results.writer import write_whole
 
 IDENTITY = ["strategy", "dataset", "model", "clients", "rounds", "seed"]
 
 HEADLINE = {
-    "global_accuracy": ("Global", "whole test set"),
+    "global_accuracy": ("Global", ""),
     "local_accuracy": ("Local", "each client's own held-out data"),
     "local_accuracy_prior": ("Local with prior", "the same, weighing in its own class shares"),
     "worst10_accuracy": ("Worst tenth", "Global of the worst tenth of clients"),
@@ -47,16 +45,6 @@ class Tile:
     label: str
     value: str
     meaning: str
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One figure on the page."""
-
-    name: str
-    svg: Markup
-    title: str
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -90,23 +78,23 @@ def render(directory: Path) -> Path:
     run = read_run(directory)
     facts = _facts(run)
     figures = [
-        Shown(name, _inlined(name, svg, TITLES[name]), TITLES[name], _caption(name, run, facts))
+        shown(name, svg, TITLES[name], _caption(name, run, facts))
         for name, svg in draw(run).items()
     ]
     keys = key_section.key_section(run, facts)
     labels, rows = _client_table(run.clients)
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    text = page.from_string(PAGE).render(
-        style=Markup(STYLE),
+    text = filled(
+        PAGE,
         title=f"{proper_name(facts.get('strategy'))} on {proper_name(facts.get('dataset'))}",
         subtitle=_subtitle(run),
         notice=_notice(run),
         tiles=_tiles(facts),
+        basis=_basis(facts),
         figures=[figure for figure in figures if figure.name not in key_section.TITLES],
         key_figures=[figure for figure in figures if figure.name in key_section.TITLES],
         keys=keys,
         summary=_summary(facts, apart=KEY_QUANTITIES if keys else []),
-        config=[(key, _as_typed(value)) for key, value in run.config.items()],
+        config=as_typed(run.config),
         client_labels=labels,
         clients=rows,
         last_round=_last_round(run),
@@ -123,7 +111,9 @@ TITLES = {
     "accuracy-by-traffic": "Accuracy by traffic",
     "clients": "Accuracy of each client",
     "partition": "Who holds what",
+    "gossip": "Who wrote to whom",
     "losses": "Training objective",
+    "consensus": "How far the models are apart",
     **key_section.TITLES,
 }
 
@@ -133,9 +123,9 @@ def _caption(name: str, run: Run, facts: Mapping[str, object]) -> str:
         return key_section.caption(name, run, facts)
     if name == "learning-curves":
         return (
-            "Mean over clients after each evaluated round. Global is measured on the whole test "
-            "set, which Held and Absent split by the classes a client has; Local on each client's "
-            "own held-out data, without and with its class shares as prior."
+            f"Mean over clients after each evaluated round. Global is measured on the "
+            f"{judged_on(facts)}, which Held and Absent split by the classes a client has; Local "
+            "on each client's own held-out data, without and with its class shares as prior."
         )
     if name == "accuracy-by-traffic":
         sent = (
@@ -155,6 +145,13 @@ def _caption(name: str, run: Run, facts: Mapping[str, object]) -> str:
             f"Samples by client and class; blank where a client has none of a class. A client "
             f"has between {count(min(sizes))} and {count(max(sizes))} samples."
         )
+    if name == "gossip":
+        return gossip_figures.caption(run)
+    if name == "consensus":
+        return (
+            "Consensus distance: the root mean square distance of the clients' weights to their "
+            "mean, estimated from 64 random projections of each client's weights."
+        )
     return (
         "Mean over clients and batches of each term before it is weighted, recorded with each "
         "evaluated round. Cross-entropy and KL divergence are in nats."
@@ -164,7 +161,10 @@ def _caption(name: str, run: Run, facts: Mapping[str, object]) -> str:
 def _facts(run: Run) -> dict[str, object]:
     """Return the summary, or the last evaluated round's numbers where there is none."""
     latest = run.summary or dict(run.rounds[-1] if run.rounds else {})
-    return {**{key: run.config[key] for key in IDENTITY if key in run.config}, **latest}
+    known = {key: run.config[key] for key in IDENTITY if key in run.config}
+    if "evaluate-on" in run.config:
+        known["evaluated_on"] = run.config["evaluate-on"]
+    return {**known, **latest}
 
 
 def _last_round(run: Run) -> str:
@@ -176,11 +176,6 @@ def _subtitle(run: Run) -> str:
     values = [(key, plain(run.config[key])) for key in keys if key in run.config]
     plural = {"clients", "rounds"}
     return " · ".join(f"{v} {key}" if key in plural else f"{key} {v}" for key, v in values)
-
-
-def _as_typed(value: object) -> str:
-    """Return a config value the way it is written in a config file."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _notice(run: Run) -> str:
@@ -198,10 +193,26 @@ def _tiles(facts: Mapping[str, object]) -> list[Tile]:
     tiles = []
     for key, (label, meaning) in HEADLINE.items():
         if math.isfinite(number(facts.get(key))):
-            with_spread = key == "global_accuracy" and spread != NOTHING
-            about = f"± {spread} over clients; {meaning}" if with_spread else meaning
+            about = meaning or judged_on(facts)
+            if key == "global_accuracy" and spread != NOTHING:
+                about = f"± {spread} over clients; {about}"
             tiles.append(Tile(label, percent(facts[key]), about))
     return tiles
+
+
+def _basis(facts: Mapping[str, object]) -> str:
+    """Return what the headline's numbers are numbers of, and the best one apart."""
+    parts = []
+    if facts.get("evaluated_on") == "validation":
+        parts.append("Global is counted on training images that no client holds, for tuning.")
+    if facts.get("validation_split") == SET_ASIDE:
+        parts.append("They were set aside first: with evaluate-on=test, clients hold other images.")
+    if (averaged := number(facts.get("final_evaluations"))) > 1:
+        parts.append(f"Values are means of the last {count(averaged)} evaluations.")
+    if math.isfinite(number(facts.get("best_global_accuracy"))):
+        best, at = percent(facts["best_global_accuracy"]), count(facts.get("best_round"))
+        parts.append(f"The best single evaluation had Global {best} %, after round {at}.")
+    return " ".join(parts)
 
 
 def _summary(facts: Mapping[str, object], apart: Collection[str]) -> list[tuple[str, str]]:
@@ -210,7 +221,8 @@ def _summary(facts: Mapping[str, object], apart: Collection[str]) -> list[tuple[
         key for key in facts if key not in {"global_accuracy_std", "versions", "command", *apart}
     ]
     known = [(QUANTITIES[key][0], written(key, facts)) for key in QUANTITIES if key in here]
-    return known + [(_label(key), plain(facts[key])) for key in here if key not in QUANTITIES]
+    others = [(_label(key), plain(facts[key])) for key in here if key not in QUANTITIES]
+    return [(label, text) for label, text in known + others if text != NOTHING]
 
 
 def _client_table(rows: list[Row]) -> tuple[list[str], list[Client]]:
@@ -244,15 +256,3 @@ def _commands(run: Run) -> list[str]:
     if given:
         commands.append(shlex.join(map(str, given)) if isinstance(given, list) else str(given))
     return commands
-
-
-def _inlined(name: str, svg: str, title: str) -> Markup:
-    """Return an SVG file's text as an element of the page, in the page's own colours.
-
-    Ids are prefixed: those of several figures must not meet in one page.
-    """
-    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    head = rf'<svg viewBox="\1" role="img" aria-label="{escape(title)}">'
-    body = re.sub(r'<svg [^>]*viewBox="([^"]*)"[^>]*>', head, body, count=1)
-    body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", body)
-    return Markup(body.replace(PAPER, "none").replace(INK, "currentColor"))

@@ -38,6 +38,7 @@ CIPHER_ATTACKS = {
     "hybrid": ["An attack on AES-256, or on both keys"],
     "pqc": ["An attack on ML-KEM-768 or AES-256", "A public key in another client's name"],
 }
+UNSEEN = "Which trusted nodes relay keys between the key managers, a run cannot see"
 SIMULATED = "The QKD keys are simulated (key-source=embedded)"
 NOT_JUDGED = "A suite of your own, which this table does not judge"
 FEDAVG = "FedAvg's server averages the models, so it has to read them: nothing is sealed"
@@ -55,6 +56,7 @@ class Situation:
         central: Whether the server works on the models.
         simulated: Whether the QKD keys are.
         relays: Trusted nodes that have seen keys, in words; empty for none.
+        unseen: Whether there may be such nodes of which the run knows nothing.
         eavesdropped: Whether Eve has read keys at a node.
         abort_qber: The error rate above which a block is thrown away.
         skipped: Models not sent for want of key.
@@ -67,6 +69,7 @@ class Situation:
     central: bool
     simulated: bool
     relays: str
+    unseen: bool
     eavesdropped: bool
     abort_qber: float
     skipped: float
@@ -91,7 +94,7 @@ class Situation:
         """Return how well a suite keeps a model from the nodes between the two clients."""
         if suite not in CIPHER_ATTACKS or suites.get(suite).uses_kem:
             return self.protection(suite)
-        if self.relays or self.eavesdropped:
+        if self.relays or self.unseen or self.eavesdropped:
             return Holds.NO
         return Holds.SIMULATED if self.simulated else Holds.YES
 
@@ -105,6 +108,7 @@ class Situation:
         if takes_key(suite):
             parts += [SIMULATED] * self.simulated
             parts += [f"Trusted nodes have seen QKD keys: {self.relays}"] if self.relays else []
+            parts += [UNSEEN] * self.unseen
             parts += ["Eve has read QKD keys at a node"] * self.eavesdropped
         return parts
 
@@ -116,7 +120,8 @@ class Situation:
 
     def key_attacks(self) -> list[str]:
         """Return how others come by the QKD keys of this run."""
-        nodes = ["A trusted node that keeps what it sees"] if self.relays else []
+        relayed = self.relays or self.unseen
+        nodes = ["A trusted node that keeps what it sees"] if relayed else []
         nodes += ["Eve, with the keys she has read"] * self.eavesdropped
         if self.simulated:
             return ["Reading the clients' secret file", *nodes]
@@ -127,7 +132,7 @@ class Situation:
             return Holds.NO
         if self.simulated:
             return Holds.SIMULATED
-        once = suite == "otp" and not self.relays
+        once = suite == "otp" and not self.relays and not self.unseen
         return Holds.INFORMATION_THEORETIC if once else Holds.COMPUTATIONAL
 
 
@@ -147,6 +152,7 @@ def situation(config: Mapping[str, object], summary: Mapping[str, object]) -> Si
         central=central,
         simulated=config.get("key-source") != "etsi014",
         relays=_relays(config, summary),
+        unseen=config.get("key-source") == "etsi014" and summary.get("relayed") is None,
         eavesdropped=bool("compromise" in attacks if compromised is None else compromised),
         abort_qber=number(config.get("abort-qber")),
         skipped=number(summary.get("skipped")),

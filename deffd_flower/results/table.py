@@ -13,7 +13,9 @@ NOTHING = "–"
 NAMES = {
     "def-fd": "Def-FD",
     "def-kt": "Def-KT",
+    "def-fd-plus": "Def-FD+",
     "hand-off": "Hand-off",
+    "average-then-distil": "Average, then distil",
     "full-avg": "FullAvg",
     "combo": "Combo",
     "local": "Local training",
@@ -34,6 +36,12 @@ SUITES = {
     "none": "None: plaintext",
 }
 """Short names of the ways to seal a model, by config value."""
+
+EVALUATED_ON = {"test": "Test set", "validation": "Validation"}
+"""What the global accuracy is counted on, by config value."""
+
+LEFT_OVER, SET_ASIDE = "left over", "set aside"
+"""Where validation images come from: what clients left, or taken away before the rest was dealt."""
 
 
 def number(value: object) -> float:
@@ -100,6 +108,19 @@ def suite_name(value: object) -> str:
     return SUITES.get(str(value), plain(value))
 
 
+def evaluation_set(value: object) -> str:
+    """Return what the global accuracy is counted on, by config value."""
+    return EVALUATED_ON.get(str(value), plain(value))
+
+
+def judged_on(values: Mapping[str, object]) -> str:
+    """Return in words what the global accuracy is counted on."""
+    kind = "validation" if values.get("evaluated_on") == "validation" else "test"
+    images = count(values.get("evaluation_samples"))
+    whole = "whole test set" if kind == "test" else "validation split"
+    return whole if images == NOTHING else f"{images} {kind} images"
+
+
 def listed(value: object) -> str:
     """Return a list's entries as text."""
     return ", ".join(map(plain, value)) if isinstance(value, list) else plain(value)
@@ -123,16 +144,28 @@ QUANTITIES: dict[str, tuple[str, Callable[[object], str]]] = {
     "rounds": ("Rounds", count),
     "round": ("Last evaluated round", count),
     "seed": ("Seed", plain),
+    "partition_seed": ("Seed of the partition", plain),
+    "init_seed": ("Seed of the initial weights", plain),
+    "pairing_seed": ("Seed of the pairing", plain),
+    "evaluated_on": ("Evaluated on", evaluation_set),
+    "evaluation_samples": ("Evaluation images", count),
+    "validation_split": ("Validation images were", plain),
+    "final_evaluations": ("Evaluations averaged", count),
     "global_accuracy": ("Global accuracy (%)", percent),
     "local_accuracy": ("Local accuracy (%)", percent),
     "local_accuracy_prior": ("Local with prior (%)", percent),
     "held_accuracy": ("Held classes (%)", percent),
     "absent_accuracy": ("Absent classes (%)", percent),
     "worst10_accuracy": ("Worst 10 % of clients (%)", percent),
+    "best_global_accuracy": ("Best global accuracy (%)", percent),
+    "best_round": ("Best after round", count),
+    "consensus_distance": ("Consensus distance", plain),
     "loss_train": ("Local training loss (nats)", plain),
     "loss_ce": ("Fusion cross-entropy (nats)", plain),
     "loss_kl": ("Fusion KL divergence (nats)", plain),
     "loss_feature": ("Fusion feature-map loss", plain),
+    "loss_anchor": ("Fusion KL divergence from the anchor (nats)", plain),
+    "gamma": ("Gamma found by gamma=auto", plain),
     "models_sent": ("Models sent", count),
     "bytes_sent": ("Sent (MB)", megabytes),
     "suite": ("Suite", suite_name),
@@ -175,9 +208,13 @@ KEY_QUANTITIES = [
 ACCURACY_KEYS = [key for key in QUANTITIES if "accuracy" in key]
 COST_KEYS = ["models_sent", "bytes_sent", "key_bits", "key_bits_per_model", "sim_time_s"]
 TROUBLES = ["starved", "waited_s", "repicked", "degraded", "skipped", "sealed_failures"]
-CLOSING = ["strategy", "dataset", "suite", *ACCURACY_KEYS, *COST_KEYS, *TROUBLES, "wall_s"]
-UNLESS_ZERO = {"key_bits_per_model", *TROUBLES}
-"""Quantities that the closing table leaves out where all runs have none of them."""
+CLOSING = [
+    *("strategy", "dataset", "suite", "evaluated_on", "validation_split", "final_evaluations"),
+    *(*ACCURACY_KEYS, "best_round", "consensus_distance", *COST_KEYS, *TROUBLES, "wall_s"),
+]
+UNLESS: dict[str, object] = {"final_evaluations": 1, "key_bits_per_model": 0}
+UNLESS |= dict.fromkeys(TROUBLES, 0)
+"""Quantities that the closing table leaves out where all runs have this value."""
 
 
 def written(key: str, values: Mapping[str, object]) -> str:
@@ -205,7 +242,7 @@ def final_table(summary: Mapping[str, object], *references: Mapping[str, object]
         table.add_column(justify="right", style="" if place else "bold", overflow="fold")
     for key in CLOSING:
         cells = [written(key, values) for values in runs]
-        unsaid = {NOTHING, written(key, {key: 0})} if key in UNLESS_ZERO else {NOTHING}
+        unsaid = {NOTHING, written(key, {key: UNLESS[key]})} if key in UNLESS else {NOTHING}
         if not unsaid.issuperset(cells):
             table.add_row(QUANTITIES[key][0], *map(escape, cells))
     return table

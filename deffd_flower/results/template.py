@@ -1,4 +1,4 @@
-"""The page of a run. A string, because Flower's app bundle carries Python files but no HTML."""
+"""The page of a run. Strings, because Flower's app bundle carries Python files but no HTML."""
 
 STYLE = """
 :root {
@@ -54,8 +54,20 @@ tr:last-child > * { border-bottom: 0; }
 thead th { position: sticky; top: 0; background: var(--card); box-shadow: 0 1px var(--line);
   vertical-align: bottom; }
 th { font-weight: 600; }
-#client-table th:first-child { position: sticky; left: 0; background: var(--card); }
-#client-table thead th:first-child { z-index: 1; }
+#client-table th:first-child, .cells th:first-child { position: sticky; left: 0;
+  background: var(--card); }
+#client-table thead th:first-child, .cells thead th:first-child { z-index: 1; }
+.cells td { white-space: nowrap; }
+.pair .cells { font-size: .84rem; }
+.pair .cells th, .pair .cells td { padding: .35rem .45rem; }
+@media (max-width: 34rem) {
+  .cells { font-size: .84rem; }
+  .cells th, .cells td { padding: .35rem .45rem; }
+}
+h3 { margin: 1rem 0 .5rem; font-size: 1rem; }
+.cells .key { text-align: left; }
+.notes { padding-left: 1.2rem; font-size: .92rem; }
+a { color: var(--accent); }
 tbody th, .facts td:first-child { text-align: left; }
 .facts th { width: 42%; color: var(--soft); }
 .facts td { text-align: left; overflow-wrap: anywhere; }
@@ -90,7 +102,7 @@ summary { cursor: pointer; margin: 1rem 0 .6rem; font-weight: 600; }
 @media print { body { background: none; max-width: none; } details .scroll { max-height: none; } }
 """
 
-PAGE = """{% macro show(figure) %}
+HEAD = """{% macro show(figure) %}
 <figure class="card" id="{{ figure.name }}">
 {{ figure.svg }}
 <figcaption><b>{{ figure.title }}.</b> {{ figure.caption }}</figcaption>
@@ -119,7 +131,10 @@ PAGE = """{% macro show(figure) %}
 <p class="soft">{{ subtitle }}</p>
 {% if notice %}<p class="card warn" role="status">{{ notice }}</p>{% endif %}
 </header>
-<main>
+"""
+"""Macros for figures and tables, and a page up to where its content begins."""
+
+PAGE = """<main>
 {% if tiles %}
 <dl class="tiles">
 {% for tile in tiles %}
@@ -128,6 +143,7 @@ PAGE = """{% macro show(figure) %}
 {% endfor %}
 </dl>
 {% endif %}
+{% if basis %}<p class="soft" id="basis">{{ basis }}</p>{% endif %}
 {% if figures %}
 <h2>Figures</h2>
 <div class="pair">
@@ -194,8 +210,12 @@ PAGE = """{% macro show(figure) %}
 </details>
 {% endif %}
 <div class="pair">
-<section><h2>Summary</h2>{{ facts(summary) }}</section>
-<section><h2>Configuration</h2>{{ facts(config) }}</section>
+<section><h2>Summary</h2>
+<details open><summary>{{ summary | length }} numbers, from summary.json</summary>
+{{ facts(summary) }}</details></section>
+<section><h2>Configuration</h2>
+<details open><summary>{{ config | length }} keys, from config.yaml</summary>
+{{ facts(config) }}</details></section>
 </div>
 <h2>Run it again</h2>
 <p class="soft">From inside this run's directory:</p>

@@ -25,13 +25,15 @@ class RunWriter:
     Args:
         directory: The run directory; made, with its parents, unless it exists and is empty.
         config: Every config key with its resolved value, in the order to be shown.
+        figures: Draw the figures and the report in the end.
 
     Raises:
         RequestError: The directory holds something already or cannot be written.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, object]) -> None:
+    def __init__(self, directory: Path, config: Mapping[str, object], figures: bool = True) -> None:
         self.directory = directory.absolute()
+        self._figures = figures
         self._headers: dict[str, list[str]] = {}
         _make_empty(self.directory)
         entries = {key.replace("_", "-"): _plain(value) for key, value in config.items()}
@@ -64,6 +66,14 @@ class RunWriter:
         """Append one round's key pools to ``pools.csv``: a row per link, and one for ``all``."""
         self._append("pools.csv", rows)
 
+    def traffic_rows(self, rows: Sequence[Mapping[str, float | str]]) -> None:
+        """Append one round's transfers to ``traffic.csv``: who sent what to whom.
+
+        ``models`` is a fraction where segments travel. ``outcome`` is ``sent``, or why it was not:
+        ``no key`` or ``no reply``. ``key_bits`` is 0 under a key that an earlier row has counted.
+        """
+        self._append("traffic.csv", rows)
+
     def partition(self, counts: Sequence[Sequence[int]]) -> None:
         """Write ``partition.csv``.
 
@@ -80,9 +90,11 @@ class RunWriter:
         """Write ``summary.json``, then the figures and ``report.html``.
 
         Returns:
-            The report, or None where the libraries that draw it are not installed.
+            The report, or None where none was wanted or the libraries that draw it are missing.
         """
         write_whole(self.directory / "summary.json", as_json(summary, indent=2) + "\n")
+        if not self._figures:
+            return None
         try:
             # Matplotlib and Jinja2 come with an extra a bare server may lack, and load slowly.
             from deffd_flower.results.report import render

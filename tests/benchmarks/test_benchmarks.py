@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import BENCHMARKS, scale
+from benchmarks import BENCHMARKS, scale, startup
 from benchmarks.echo.echo_app import client, exchange, timed
+from benchmarks.harness import Options
 from benchmarks.messages import on_ray
 from benchmarks.overhead import QUICK, TOLERANCE, bare_rounds, largest_gap, our_rounds
 from benchmarks.seal import Mail
@@ -29,7 +30,7 @@ def lines_of(name: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, An
     return [json.loads(line) for line in capsys.readouterr().out.splitlines() if line[:1] == "{"]
 
 
-@pytest.mark.parametrize("name", ["train-step", "evaluate", "seal"])
+@pytest.mark.parametrize("name", ["train-step", "evaluate", "seal", "together"])
 def test_a_benchmark_prints_an_object_per_ratio(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +144,18 @@ def test_the_readme_shows_the_saved_results_and_every_benchmark() -> None:
     page = README.read_text()
     assert renewed(page, saved()) == page
     assert [name for name in BENCHMARKS if f"| `{name}` |" not in page] == []
+
+
+@pytest.mark.slow
+def test_starts_are_timed_from_being_typed_to_the_end() -> None:
+    results = {result.name: result for result in startup.measure(Options(runs=1))}
+    assert list(results) == ["startup:help", "startup:run"]
+    assert results["startup:help"].ratio < 1 < results["startup:run"].ratio
+    imported = {name: json.loads(each.as_json())["detail"] for name, each in results.items()}
+    assert "torch" not in imported["startup:help"]["imports_s"]
+    assert imported["startup:run"]["imports_s"]["all"] > 0.5
+    with pytest.raises(DeffdError, match=r"-c 1/0 ended with 1; .*ZeroDivisionError"):
+        startup.spent_by("-c", "1/0")
 
 
 @pytest.mark.slow

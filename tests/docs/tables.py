@@ -7,12 +7,24 @@ are out of date instead, and exits with 1.
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from deffd_flower.config import DEFAULTS, RunConfig
 from deffd_flower.data.datasets import datasets
 from deffd_flower.data.partition import partitioners
+from deffd_flower.fusion.calibration import calibrations
 from deffd_flower.fusion.features import feature_losses
+from deffd_flower.fusion.logits import logit_losses
+from deffd_flower.kme.config import (
+    KeyConfig,
+    KmeConfig,
+    LimitConfig,
+    LinkConfig,
+    PeerConfig,
+    PoolConfig,
+    Section,
+)
 from deffd_flower.models import models
 from deffd_flower.qkd.networks import networks
 from deffd_flower.qkd.presets import preset_table
@@ -21,6 +33,8 @@ from deffd_flower.results.table import NAMES
 from deffd_flower.strategy.presets import GRAPH, OPTIONS, strategies
 from deffd_flower.strategy.topology import topologies
 from deffd_flower.transport.suites import suites
+from experiments import SWEEPS
+from experiments.tables import beside_the_paper, result_table, times_table
 from tests.docs.pages import ROOT, text_of
 
 SECTIONS = {
@@ -39,6 +53,8 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "dataset": datasets,
     "partition": partitioners,
     "model": models,
+    "calibrate": calibrations,
+    "kd-loss": logit_losses,
     "feature-loss": feature_losses,
     "topology": topologies,
     "suite": suites,
@@ -128,6 +144,19 @@ def links_table() -> str:
     return table(["`link`", "km", "dB", "key per second", "rate", "source"], rows)
 
 
+def section_table(section: type[Section]) -> str:
+    """Return the keys of a section of a KME's file."""
+    rows = []
+    for name, field in section.model_fields.items():
+        default = "required" if field.is_required() else _of_a_file(field.default)
+        rows.append([f"`{field.alias or name}`", default, field.description])
+    return table(["key", "default", "meaning"], rows)
+
+
+def _of_a_file(default: object) -> str:
+    return "" if default in (None, {}, [], "") else _written(default)
+
+
 def bits(amount: float) -> str:
     """Return an amount of bits with three digits."""
     for unit, size in (("Mb", 1e6), ("kb", 1e3)):
@@ -183,6 +212,19 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "docs/configuration.md": {"keys": keys_table, "reads": reads_table},
     "docs/security.md": {"suites": suites_table},
     "docs/qkd-simulation.md": {"links": links_table},
+    "docs/kme.md": {
+        "kme": partial(section_table, KmeConfig),
+        "kme-peers": partial(section_table, PeerConfig),
+        "kme-link": partial(section_table, LinkConfig),
+        "kme-keys": partial(section_table, KeyConfig),
+        "kme-pool": partial(section_table, PoolConfig),
+        "kme-limits": partial(section_table, LimitConfig),
+    },
+    "experiments/README.md": {
+        "times": times_table,
+        "paper": beside_the_paper,
+        **{name: partial(result_table, name) for name in SWEEPS},
+    },
 }
 """The tables of each page, by the name in its ``<!-- generated: name -->`` comment."""
 

@@ -19,17 +19,29 @@ from deffd_flower.client_app import app as client_app
 from deffd_flower.config import FIELDS, FLOWER_SPELLINGS, parse
 from deffd_flower.engine.local_grid import LocalGrid
 from deffd_flower.federation import federate
+from deffd_flower.kme.config import (
+    KeyConfig,
+    KmeConfig,
+    LimitConfig,
+    LinkConfig,
+    PeerConfig,
+    PoolConfig,
+)
 from deffd_flower.progress import LineProgress
 from deffd_flower.qkd.attacks import attacks
 from deffd_flower.qkd.eve import parse_attacks
 from deffd_flower.qkd.ledger import COLUMNS, EVENTS
 from deffd_flower.qkd.presets import links
 from deffd_flower.request import resolve
+from tests.docs.deployment_commands import NODE_KEYS
 from tests.docs.pages import PAGES, ROOT, code_in, section, text_of
 from tests.docs.tables import REGISTRIES
 
 NOT_A_NAME = re.compile(r":|\.yaml|[A-Z]")
 """Values that are paths or placeholders, so that no registry knows them."""
+
+SECTIONS = (KmeConfig, KeyConfig, LimitConfig, LinkConfig, PeerConfig, PoolConfig)
+"""Of a key manager's file."""
 
 SEEN = "## What the server sees"
 
@@ -84,7 +96,8 @@ def of_attacks() -> set[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_names_with_hyphens_in_code_exist(page: str) -> None:
     values = {name for registry in REGISTRIES.values() for name in registry.names()}
-    known = {*FIELDS, *FLOWER_SPELLINGS, *links.names(), *values, *OTHERS}
+    known = {*FIELDS, *FLOWER_SPELLINGS, *links.names(), *values, *NODE_KEYS, *OTHERS}
+    known |= {field.alias or name for part in SECTIONS for name, field in part.model_fields.items()}
     text = text_of(page)
     if page == "docs/security.md":
         text = text.replace(section(page, SEEN), "")
@@ -132,7 +145,8 @@ class Heard(NamedTuple):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Heard:
     directory = tmp_path_factory.mktemp("run") / "run"
-    config = resolve({"dataset": "digits", "clients": 4, "rounds": 2, "local-epochs": 1})
+    keys = {"dataset": "digits", "clients": 4, "rounds": 2, "local-epochs": 1}
+    config = resolve({**keys, "consensus-distance": True})
     grid = ListeningGrid(client_app, config.clients, config.values())
     federate(grid, config, directory, LineProgress())
     return Heard(directory, grid.heard)

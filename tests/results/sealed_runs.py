@@ -69,7 +69,8 @@ def write_sealed_run(
 
 def _recorder(directory: Path, config: RunConfig, dispatcher: Dispatcher) -> Recorder:
     members = [
-        Member(n, n, 480, 120, 97_000, [48] * 10, KEM_PUBLIC, b"") for n in range(config.clients)
+        Member(n, n, 480, 120, 10_000, 97_000, [48] * 10, KEM_PUBLIC, b"")
+        for n in range(config.clients)
     ]
     writer = RunWriter(directory, config.values())
     return Recorder(writer, config, Roster(members), dispatcher, LineProgress(), "in-process")

@@ -135,11 +135,23 @@ def test_a_claim_goes_no_further_than_the_weakest_suite_let_in_or_used(
 
 def test_an_unfinished_runs_claims_assume_the_worst_that_its_config_allows() -> None:
     real = {"suite": "otp", "key_source": "etsi014"}
-    assert how_far({}, **real) == dict(KEY_MANAGERS)["otp"]
+    assert how_far({}, **real) == dict(TRUSTED_NODES)["otp"]
     assert how_far({}, **real, qkd_network="kreonet") == dict(TRUSTED_NODES)["otp"]
     eve = "loss decibel=3;compromise node=4"
     assert how_far({}, **real, eve=eve) == dict(EVE_READS_KEYS)["otp"]
     assert how_far({}, **real, min_suite="pqc")[:2] == [COMP, COMP]
+
+
+@pytest.mark.parametrize(("suite", "expected"), TRUSTED_NODES)
+def test_nobody_can_say_through_whose_hands_key_managers_pass_keys(
+    suite: str, expected: list[Holds]
+) -> None:
+    unknown = {**QUIET, "relayed": None, "compromised": None}
+    assert how_far(unknown, suite=suite, key_source="etsi014") == expected
+    found = claimed(unknown, suite=suite, key_source="etsi014")
+    if suite in ("otp", "aes", "hybrid"):
+        assert "a run cannot see" in found[SERVER].source
+        assert "No key has passed a node" not in found[NODES].source
 
 
 def test_a_central_server_reads_the_models_whatever_the_suite_says() -> None:
@@ -160,6 +172,19 @@ def test_keys_from_a_source_that_is_not_known_count_as_simulated() -> None:
     assert how_far(QUIET, suite="otp", key_source="mine:Source") == dict(SIMULATED_KEYS)["otp"]
     unsaid = {key: value for key, value in CONFIG.items() if key != "key-source"}
     assert {claim.holds for claim in claims({**unsaid, "suite": "otp"}, QUIET)} == {NO, SIM}
+
+
+PROJECTION = "The server learns nothing of the weights themselves"
+
+
+@pytest.mark.parametrize("strategy", ["def-fd", "local"])
+def test_that_clients_tell_projections_of_their_weights_is_said_where_they_do(
+    strategy: str,
+) -> None:
+    found = claimed(QUIET, strategy=strategy, consensus_distance=True)
+    assert found[PROJECTION].holds is NO
+    assert "tells the server a 64-number projection of its weights" in found[PROJECTION].source
+    assert PROJECTION not in claimed(QUIET, strategy=strategy, consensus_distance=False)
 
 
 def test_there_is_no_table_where_no_model_is_sent_and_where_the_suite_is_unknown() -> None:

@@ -1,5 +1,6 @@
 import io
 import math
+import re
 
 import pytest
 from rich.console import Console
@@ -29,6 +30,10 @@ SUMMARY: dict[str, object] = {
     "held_accuracy": 0.8,
     "absent_accuracy": math.nan,
     "worst10_accuracy": 0.70449,
+    "evaluated_on": "test",
+    "final_evaluations": 1,
+    "best_global_accuracy": 0.7777,
+    "best_round": 17,
     "models_sent": 12345.5,
     "bytes_sent": 11_636_400,
     "key_bits": 25_600,
@@ -48,16 +53,32 @@ def test_the_table_shows_percent_with_one_decimal_and_units() -> None:
     assert rows == [
         ["Strategy", "Def-FD"],
         ["Data set", "Fashion-MNIST"],
+        ["Evaluated on", "Test set"],
         ["Global accuracy (%)", "75.9 ± 2.1"],
         ["Local accuracy (%)", "91.1"],
         ["Local with prior (%)", "92.5"],
         ["Held classes (%)", "80.0"],
         ["Worst 10 % of clients (%)", "70.4"],
+        ["Best global accuracy (%)", "77.8"],
+        ["Best after round", "17"],
         ["Models sent", "12,345.5"],
         ["Sent (MB)", "11.6"],
         ["Key used (bits)", "25,600"],
         ["Time", "1 min 23 s"],
     ]
+
+
+def test_what_the_numbers_are_numbers_of_is_said() -> None:
+    tuned = {"evaluated_on": "validation", "final_evaluations": 5, "consensus_distance": 1.23456}
+    rows = [[c.strip() for c in line.split("│")[1:-1]] for line in printed({**SUMMARY, **tuned})]
+    for row in (
+        ["Evaluated on", "Validation"],
+        ["Evaluations averaged", "5"],
+        ["Consensus distance", "1.235"],
+    ):
+        assert row in rows
+    aside = "\n".join(printed({**SUMMARY, **tuned, "validation_split": "set aside"}))
+    assert re.search("Validation images were +│ +set aside", aside)
 
 
 def test_key_and_what_it_was_short_of_are_shown_where_there_is_any() -> None:
@@ -83,6 +104,8 @@ def test_key_and_what_it_was_short_of_are_shown_where_there_is_any() -> None:
 def test_the_table_stays_within_80_columns_with_every_row_and_two_references() -> None:
     full: dict[str, object] = {**SUMMARY, **dict.fromkeys(TROUBLES, 123_456.0)}
     full |= {"suite": "hybrid", "key_bits_per_model": 776_256.0, "sim_time_s": 1e7}
+    full |= {"evaluated_on": "validation", "validation_split": "set aside"}
+    full |= {"final_evaluations": 5, "consensus_distance": 12.3456}
     lines = printed(full, full, {"suite": "pqc"})
     assert max(map(len, lines)) <= 80
     assert len(lines) == 2 + len([key for key in CLOSING if key != "absent_accuracy"])

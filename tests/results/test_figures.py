@@ -92,7 +92,7 @@ def test_drawing_leaves_matplotlibs_global_state_alone(make_run: MakeRun) -> Non
 
 def test_figures_without_data_are_not_drawn() -> None:
     nothing = run_of(rounds=[{"round": 1.0, "global_accuracy": math.nan, "loss_ce": math.nan}])
-    assert [draw(nothing) for draw in figures.FIGURES.values()] == [None] * 9
+    assert [draw(nothing) for draw in figures.FIGURES.values()] == [None] * len(figures.FIGURES)
 
 
 def test_without_traffic_there_is_no_traffic_figure() -> None:
@@ -112,6 +112,16 @@ def test_curves_show_percent_against_rounds_and_megabytes() -> None:
         (line,) = figure.axes[0].lines
         assert np.asarray(line.get_xdata()).tolist() == places
         assert heights(line) == [25, 75]
+
+
+def test_the_consensus_distance_is_drawn_from_zero_where_clients_told_it() -> None:
+    rounds: list[Row] = [{"round": r, "consensus_distance": 5 - r} for r in (1.0, 2.0)]
+    figure = figures.consensus(run_of(rounds=rounds))
+    assert figure is not None
+    axes = figure.axes[0]
+    assert heights(axes.lines[0]) == [4, 3]
+    assert axes.get_ylim()[0] == 0
+    assert axes.get_ylabel() == "consensus distance (units of the weights)"
 
 
 def test_the_band_is_one_standard_deviation_and_one_round_gets_a_bar() -> None:

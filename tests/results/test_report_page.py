@@ -4,6 +4,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,35 @@ def test_the_page_holds_the_numbers(finished: Path) -> None:
     assert facts["Key used (bits)"] == "5,120"
     assert facts["lr"] == "0.012345"
     assert "Made with flwr 1.41.0, torch 2.9.0" in page.words
+
+
+def test_what_the_headline_is_a_number_of_stands_below_it(make_run: MakeRun) -> None:
+    best: dict[str, Any] = {
+        "best_global_accuracy": 0.75,
+        "best_round": 3,
+        "evaluation_samples": 9000,
+    }
+    tuned = {**best, "evaluated_on": "validation", "final_evaluations": 5}
+    plain, tested, chosen, apart = (
+        " ".join(Page(make_run(f"run{number}", **said) / "report.html").words)
+        for number, said in enumerate([{}, best, tuned, {**tuned, "validation_split": "set aside"}])
+    )
+    assert "whole test set" in plain
+    assert "The best single evaluation" not in plain
+    assert "± 3.1 over clients; 9,000 test images" in tested
+    assert "The best single evaluation had Global 75.0 %, after round 3." in tested
+    assert "means of the last" not in tested
+    assert "± 3.1 over clients; 9,000 validation images" in chosen
+    assert "Global is measured on the 9,000 validation images" in chosen
+    assert "Global is counted on training images that no client holds" in chosen
+    assert "Values are means of the last 5 evaluations." in chosen
+    assert "set aside first" not in chosen
+    assert "They were set aside first: with evaluate-on=test, clients hold other images" in apart
+
+
+def test_an_unfinished_run_says_what_it_is_judged_on(make_run: MakeRun) -> None:
+    page = Page(render(make_run(finish=False, **{"evaluate-on": "validation"})))
+    assert "± 3.1 over clients; validation split" in page.words
 
 
 def test_the_table_of_clients_has_each_clients_last_values(finished: Path) -> None:
