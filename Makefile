@@ -9,7 +9,7 @@ demo: $(VENV)/.sim
 	$(BIN)/deffd run dataset=auto strategy=def-fd feature-loss=l2 gamma=0.01 clients=10 rounds=5
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
