@@ -97,9 +97,15 @@ def _keys(words: Sequence[str]) -> dict[str, object]:
 
 def _again(file: Path, words: Sequence[str], options: SweepOptions) -> str:
     """Return the command that goes on with the sweep."""
-    own = [*(["--out", str(options.out)] if options.out else [])]
-    own += ["--address", options.address] if options.address else []
-    return shlex.join(["deffd", "sweep", str(file), *words, "--resume", *own])
+    given = {
+        "--out": options.out or "",
+        "--address": options.address,
+        "--workers": options.workers or "",
+        "--gpus": options.gpus if options.gpus != 1 else "",
+    }
+    own = [str(word) for name, value in given.items() if value for word in (name, value)]
+    figures = ["--figures"] if options.figures else []
+    return shlex.join(["deffd", "sweep", str(file), *words, "--resume", *own, *figures])
 
 
 def _run(

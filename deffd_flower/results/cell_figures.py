@@ -17,6 +17,7 @@ from deffd_flower.results.intervals import (
     draw_seeds,
     keep_fractions,
     name_all,
+    sole_reference,
 )
 
 if TYPE_CHECKING:
@@ -35,14 +36,16 @@ def values(comparison: Comparison, metric: str) -> "Figure | None":
     """Return a metric of all cells: the mean over seeds, its interval, and the single seeds.
 
     Along a key with many numbers, such as gamma, it is a line; for two keys with few values each,
-    groups of dots, as in the paper's figure 3; in all other cases a row for each cell.
+    groups of dots, as in the paper's figure 3; in all other cases a row for each cell. A reference
+    that has none of these keys, such as Def-KT among weights of Def-FD, is a line across.
     """
     if not any(metric in cell.summaries for cell in comparison.cells):
         return None
-    if key := _number_key(comparison):
-        figure = _along(comparison, metric, key)
-    elif keys := _two_keys(comparison):
-        figure = _grouped(comparison, metric, *keys)
+    cells = _alike(comparison)
+    if key := _number_key(cells):
+        figure = _along(cells, metric, key)
+    elif keys := _two_keys(cells):
+        figure = _grouped(cells, metric, *keys)
     else:
         return row_figures.values(comparison, metric)
     axes = figure.axes[0]
@@ -53,45 +56,43 @@ def values(comparison: Comparison, metric: str) -> "Figure | None":
     return figure
 
 
-def _along(comparison: Comparison, metric: str, key: str) -> "Figure":
+def _alike(comparison: Comparison) -> list[Cell]:
+    """Return the cells without the reference, if that has other keys than they have."""
+    reference = sole_reference(comparison)
+    others = [cell for cell in comparison.cells if cell is not reference]
+    if reference and all(cell.keys.keys().isdisjoint(reference.keys) for cell in others):
+        return others
+    return list(comparison.cells)
+
+
+def _along(cells: Sequence[Cell], metric: str, key: str) -> "Figure":
     """Draw a line for all cells that differ in one number alone, with a band for the interval."""
     factor = axis(metric)[1]
     figure, axes = new_axes(4.4)
-    lines = _lines(comparison, key)
+    lines = _lines(cells, key)
     for (name, line), (colour, marker) in zip(lines, LOOKS, strict=False):
-        cells = [cell for cell in line if metric in cell.summaries]
-        places = [float(cell.keys[key]) for cell in cells]
-        summaries = [cell.summaries[metric] for cell in cells]
-        draw_band(
-            axes,
-            places,
-            summaries,
-            factor,
-            color=colour,
-            marker=marker,
-            label=name if len(lines) > 1 else MEAN,
-        )
-        singles = [[trial.value(metric) for trial in cell.trials] for cell in cells]
+        known = [cell for cell in line if metric in cell.summaries]
+        places = [float(cell.keys[key]) for cell in known]
+        summaries = [cell.summaries[metric] for cell in known]
+        label = name if len(lines) > 1 else MEAN
+        draw_band(axes, places, summaries, factor, color=colour, marker=marker, label=label)
+        singles = [[trial.value(metric) for trial in cell.trials] for cell in known]
         draw_seeds(axes, places, singles, factor, upright=True, color=colour)
-    _scale(axes, [float(cell.keys[key]) for cell in comparison.cells])
+    _scale(axes, [float(cell.keys[key]) for cell in cells])
     axes.set_xlabel(key)
     return figure
 
 
-def _grouped(comparison: Comparison, metric: str, outer: str, inner: str) -> "Figure":
+def _grouped(cells: Sequence[Cell], metric: str, outer: str, inner: str) -> "Figure":
     """Draw groups for the values of one key, side by side in them those of the other."""
-    groups, members = (_distinct(comparison, key) for key in (outer, inner))
+    groups, members = (_distinct(cells, key) for key in (outer, inner))
     figure, axes = new_axes(4.4)
     for order, (member, (colour, marker)) in enumerate(zip(members, LOOKS, strict=False)):
-        cells = [
-            cell
-            for cell in comparison.cells
-            if cell.keys[inner] == member and metric in cell.summaries
-        ]
+        own = [cell for cell in cells if cell.keys[inner] == member and metric in cell.summaries]
         shift = 0.74 * ((order + 0.5) / len(members) - 0.5)
-        places = [groups.index(cell.keys[outer]) + shift for cell in cells]
+        places = [groups.index(cell.keys[outer]) + shift for cell in own]
         draw_cells(
-            axes, places, cells, metric, 0.2 / len(members), upright=True,
+            axes, places, own, metric, 0.2 / len(members), upright=True,
             label=value_name(inner, member), color=colour, marker=marker,
         )  # fmt: skip
     names = [fill(value_name(outer, group), LINE // len(groups)) for group in groups]
@@ -106,40 +107,44 @@ def _grouped(comparison: Comparison, metric: str, outer: str, inner: str) -> "Fi
     return figure
 
 
-def _number_key(comparison: Comparison) -> str:
+def _number_key(cells: Sequence[Cell]) -> str:
     """Return the key that all cells have a number of, if its numbers are many enough."""
-    for key in comparison.keys:
-        if all(_is_number(cell.keys.get(key)) for cell in comparison.cells):
-            enough = len(_distinct(comparison, key)) >= FEWEST_NUMBERS
-            if enough and len(_lines(comparison, key)) <= len(LOOKS):
+    for key in _varying(cells):
+        if all(_is_number(cell.keys.get(key)) for cell in cells):
+            enough = len(_distinct(cells, key)) >= FEWEST_NUMBERS
+            if enough and len(_lines(cells, key)) <= len(LOOKS):
                 return key
     return ""
 
 
-def _two_keys(comparison: Comparison) -> tuple[str, str] | None:
+def _two_keys(cells: Sequence[Cell]) -> tuple[str, str] | None:
     """Return the key of groups and the key within groups, if that makes a legible figure."""
-    keys = comparison.keys
-    if len(keys) != 2 or any(len(cell.keys) != 2 for cell in comparison.cells):
+    keys = _varying(cells)
+    if len(keys) != 2 or any(key not in cell.keys for key in keys for cell in cells):
         return None
-    outer, inner = sorted(keys, key=lambda key: all(map(_is_number, _distinct(comparison, key))))
-    groups, members = _distinct(comparison, outer), _distinct(comparison, inner)
+    outer, inner = sorted(keys, key=lambda key: all(map(_is_number, _distinct(cells, key))))
+    groups, members = _distinct(cells, outer), _distinct(cells, inner)
     words = [word for group in groups for word in value_name(outer, group).split()]
     fits = max(map(len, words)) <= LINE // len(groups)
     few = len(members) <= len(LOOKS) and len(groups) * len(members) <= MOST_DOTS
     return (outer, inner) if fits and few else None
 
 
-def _lines(comparison: Comparison, key: str) -> list[tuple[str, list[Cell]]]:
+def _lines(cells: Sequence[Cell], key: str) -> list[tuple[str, list[Cell]]]:
     """Return the cells that differ in one key alone, by that number, with what they share."""
-    lines: dict[str, list[Cell]] = {}
-    for cell in sorted(comparison.cells, key=lambda cell: float(cell.keys[key])):
-        lines.setdefault(cell_name(cell, without=[key]), []).append(cell)
-    order = [cell_name(cell, without=[key]) for cell in comparison.cells]
-    return [(name, lines[name]) for name in dict.fromkeys(order)]
+    lines: dict[str, list[Cell]] = {cell_name(cell, without=[key]): [] for cell in cells}
+    for cell in sorted(cells, key=lambda cell: float(cell.keys[key])):
+        lines[cell_name(cell, without=[key])].append(cell)
+    return list(lines.items())
 
 
-def _distinct(comparison: Comparison, key: str) -> list[Value]:
-    return list(dict.fromkeys(cell.keys[key] for cell in comparison.cells if key in cell.keys))
+def _varying(cells: Sequence[Cell]) -> list[str]:
+    keys = dict.fromkeys(key for cell in cells for key in cell.keys)
+    return [key for key in keys if len({cell.keys.get(key) for cell in cells}) > 1]
+
+
+def _distinct(cells: Sequence[Cell], key: str) -> list[Value]:
+    return list(dict.fromkeys(cell.keys[key] for cell in cells if key in cell.keys))
 
 
 def _is_number(value: Value | None) -> bool:

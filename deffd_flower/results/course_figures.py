@@ -16,7 +16,7 @@ from deffd_flower.results.chart import (
     new_figure,
     take_literally,
 )
-from deffd_flower.results.intervals import draw_band, keep_fractions
+from deffd_flower.results.intervals import draw_band, keep_fractions, sole_reference
 from deffd_flower.results.reader import Course, column
 from deffd_flower.results.statistics import Summary, summarise
 
@@ -130,11 +130,16 @@ def arrange(comparison: Comparison, metric: str) -> list[Panel]:
 
 
 def _divided(comparison: Comparison, key: str) -> list[Panel]:
+    """Return a panel for each value of a key; the reference is in all of them if it has none."""
+    reference, everywhere = sole_reference(comparison), {}
     panels: dict[str, dict[int, str]] = {}
     for n, cell in enumerate(comparison.cells):
+        if cell is reference and key not in cell.keys:
+            everywhere[n] = cell_name(cell)
+            continue
         title = value_name(key, cell.keys[key]) if key in cell.keys else f"no {key}"
         panels.setdefault(title, {})[n] = cell_name(cell, without=[key])
-    return [Panel(title, names) for title, names in panels.items()]
+    return [Panel(title, {**everywhere, **names}) for title, names in panels.items()]
 
 
 def _legible(panels: Sequence[Panel]) -> bool:

@@ -161,14 +161,19 @@ def draw_cells(
     draw_seeds(axes, [p + aside for p in places], singles, factor, upright=upright)
 
 
+def sole_reference(comparison: Comparison) -> Cell | None:
+    """Return the cell that others are compared with, if it is one alone."""
+    partners = {cell.partner for cell in comparison.cells} - {None}
+    return comparison.cells[partners.pop() or 0] if len(partners) == 1 else None
+
+
 def draw_reference(
     axes: "Axes", comparison: Comparison, metric: str, *, upright: bool = False
 ) -> None:
     """Draw a line at the mean of the cell that others are compared with, if it is one alone."""
-    partners = {cell.partner for cell in comparison.cells} - {None}
-    cells = [cell for n, cell in enumerate(comparison.cells) if n in partners]
-    if len(cells) == 1 and metric in cells[0].summaries:
-        mean = axis(metric)[1] * cells[0].summaries[metric].mean
+    cell = sole_reference(comparison)
+    if cell and metric in cell.summaries:
+        mean = axis(metric)[1] * cell.summaries[metric].mean
         style = {**REFERENCE, "label": f"Mean of {reference_name(comparison)}"}
         _ = axes.axhline(mean, **style) if upright else axes.axvline(mean, **style)
 

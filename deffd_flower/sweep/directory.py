@@ -142,7 +142,7 @@ class SweepDirectory:
         Raises:
             DeffdError: It cannot be written.
         """
-        directory = self.root / FOLDERS[status] / trial.name
+        directory = self._free(self.root / FOLDERS[status] / trial.name, trial)
         try:
             shutil.rmtree(self.root / FOLDERS[FAILED] / trial.name, ignore_errors=True)
             directory.parent.mkdir(exist_ok=True)
@@ -152,11 +152,25 @@ class SweepDirectory:
         summary = _summary(directory) if status == FINISHED else {}
         return Filed(status, directory.relative_to(self.root), summary)
 
+    def _free(self, directory: Path, trial: Trial) -> Path:
+        """Return a directory that has no other trial's run: names can change as a sweep grows."""
+        if _identity(directory) in ("", trial.identity):
+            return directory
+        return directory.with_name(f"{directory.name}-{trial.identity[:8]}")
+
     def log_failure(self, trial: Trial, reason: str) -> Filed:
-        """File a trial of which nothing has come back, with a log that says why."""
+        """File a trial of which nothing has come back, with a log that says why.
+
+        Raises:
+            DeffdError: It cannot be written.
+        """
         directory = self.root / FOLDERS[FAILED] / trial.name
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "run.log").write_text(f"{reason}\n", encoding="utf-8")
+        try:
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir(parents=True)
+            (directory / "run.log").write_text(f"{reason}\n", encoding="utf-8")
+        except OSError as problem:
+            raise DeffdError(f"{directory} cannot be written ({problem.strerror})") from problem
         return Filed(FAILED, directory.relative_to(self.root), {})
 
 

@@ -67,6 +67,7 @@ def run_sweep(
     try:
         if orders:
             scheduler = _scheduler(sweep, directory, filing.filed)
+            filing.announce(len(orders))
             with cluster as folder:
                 options = Options(
                     folder, settings.at_a_time, settings.retries, settings.gpus, scheduler
@@ -81,13 +82,14 @@ def _orders(sweep: Sweep, filing: "_Filing", settings: Settings) -> dict[str, Or
     """Return what is left to do; seed by seed, so that what there is can be compared in pairs."""
     waiting = [trial for trial in sweep.trials if trial.name not in filing.filed]
     waiting.sort(key=lambda trial: sweep.seeds.index(trial.config.seed))
+    folder, own = str(Path.cwd()), versions()
     return {
         trial.name: Order(
             values=trial.config.values(),
             milestones=milestones(sweep.stop, trial.config.rounds),
             figures=settings.figures,
-            folder=str(Path.cwd()),
-            versions=versions(),
+            folder=folder,
+            versions=own,
         )
         for trial in waiting
     }
@@ -116,6 +118,10 @@ class _Filing(Listener):
         """Return the row of each trial."""
         return [row(trial, self.filed.get(name)) for name, trial in self._trials.items()]
 
+    def announce(self, trials: int) -> None:
+        """Say how much there is to do: until the first trial begins, some seconds pass."""
+        self._view.tell(f"{trials} of {len(self._trials)} trials to run; waiting for Ray")
+
     def close(self) -> None:
         """Write the table, and take the view away."""
         self._view.close()
@@ -142,32 +148,34 @@ class _Filing(Listener):
         """Say that it is tried again."""
         self._standing.lose(name)
         self._lost[name] += 1
-        self._view.tell(f"lost {name}: its process has died; it is tried again", "yellow")
+        told = "its process has died, or could not start; it is tried again"
+        self._view.tell(f"lost {name}: {told}", "yellow")
 
     def given_up(self, name: str, reason: str) -> None:
         """File a log that says what happened."""
         filed = self._directory.log_failure(self._trials[name], reason)
-        self._end(name, filed, f"its process has died {self._lost[name] + 1} times")
+        times = self._lost[name] + 1
+        self._end(name, filed, f"its process has died, or could not start, {times} times")
 
     def passed(self) -> None:
         """Show how far all are, and write the table now and then."""
         self._view.refresh()
         if not self._begun and time.monotonic() - self._written >= _PATIENCE_S:
             self._begun = True
-            self._view.tell("no trial has begun yet: waiting until Ray has a free CPU", "yellow")
+            self._view.tell("no trial has begun yet; Ray seems to have no free CPU", "yellow")
         if self._changed and time.monotonic() - self._written >= _WRITE_S:
             self._write()
 
     def _end(self, name: str, filed: Filed, reason: str) -> None:
         self.filed[name] = filed
-        spent = self._standing.spent(name)
+        spent = duration(self._standing.spent(name))
         self._standing.end(name, filed.status, _seconds(filed))
         if filed.status == FAILED:
             log = self._directory.root / filed.directory / "run.log"
             self._view.ended(f"failed {name}: {reason}. The log is {log}", "red")
         else:
             numbers = quantities(self._metrics, measured(filed.summary))
-            told = [f"{filed.status} {name}", *numbers, duration(spent)]
+            told = [f"{filed.status} {name}", *numbers, spent]
             self._view.ended(", ".join(told))
         self._changed = True
 

@@ -58,6 +58,12 @@ class Standing:
         """Number of trials."""
         return len(self._trials)
 
+    @property
+    def progress(self) -> float:
+        """How many trials are done, with the parts that are known of those that run."""
+        parts = (each.done / each.trial.config.rounds for each in self.running.values())
+        return len(self.status) + sum(parts)
+
     def begin(self, name: str) -> None:
         """A trial begins, or begins again."""
         self.running[name] = Running(self._trials[name], self._clock(), {})

@@ -131,7 +131,7 @@ class LiveView:
         ended = len(standing.status)
         counts = ", ".join(f"{many} {status}" for status, many in standing.counts.items())
         grid.add_row(
-            ProgressBar(total=standing.total, completed=ended, width=30),
+            ProgressBar(total=standing.total, completed=standing.progress, width=30),
             f"{ended}/{standing.total} trials",
             counts,
             time_left(standing),

@@ -17,6 +17,15 @@ SHAPES = {
         metrics: [global_accuracy, local_accuracy]
         reference: {feature-loss: l2, gamma: 0.01}
     """,
+    "against": """
+        title: Loss and weight against Def-KT
+        grid:
+          cells:
+            - strategy: def-kt
+            - {feature-loss: [l2, cos, mse], gamma: [0.01, 0.02, 0.03]}
+        seeds: 2
+        reference: {strategy: def-kt}
+    """,
     "along": """
         title: Weight
         grid: {feature-loss: [l2, mse], gamma: [0.001, 0.01, 0.1, 1, 10]}

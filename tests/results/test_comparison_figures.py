@@ -112,6 +112,21 @@ def test_many_numbers_of_one_key_make_a_line_with_a_band_on_a_logarithmic_axis(r
     assert band.ymax == pytest.approx(at_ten + margin, abs=1e-4)
 
 
+def test_a_reference_with_none_of_their_keys_is_a_line_across_the_groups(read: Read) -> None:
+    comparison, _ = read("against")
+    figure = cell_figures.values(comparison, "global_accuracy")
+    axes = axes_of(figure)
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["l2", "cos", "mse"]
+    assert sum(len(spans) for _, spans in whiskers(axes)) == 9
+    line = next(line for line in axes.lines if line.get_label() == "Mean of Def-KT")
+    assert np.asarray(line.get_ydata())[0] == pytest.approx(
+        100 * comparison.cells[0].summaries["global_accuracy"].mean
+    )
+    panels = arrange(comparison, "global_accuracy")
+    assert [panel.title for panel in panels] == ["l2", "cos", "mse"]
+    assert all(panel.names[0] == "Def-KT" for panel in panels)
+
+
 def test_a_single_line_is_named_by_what_is_drawn(read: Read) -> None:
     figure = cell_figures.values(read("many")[0], "global_accuracy")
     assert legend(figure) == ["Mean, 95 % interval", "One seed", "Mean of lr 0.001"]

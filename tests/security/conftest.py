@@ -51,13 +51,18 @@ class Outcome(Generic[R]):
         return self.summary["state_sha256"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_secret_and_no_drawing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """All federations share one QKD secret, not the user's; reports have their own tests, and
-    take longer than the runs."""
+@pytest.fixture(scope="session")
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the QKD secret of all federations is: not the user's."""
+    return tmp_path_factory.mktemp("secret") / "qkd-secret"
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _own_secret_and_no_drawing(secret: Path) -> Iterator[None]:
+    """All federations share one QKD secret; reports have their own tests, and take longer than the
+    runs. For this package alone: its tests may run between others'."""
     with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("secret") / "qkd-secret"
-        patch.setenv("DEFFD_QKD_SECRET_FILE", str(path))
+        patch.setenv("DEFFD_QKD_SECRET_FILE", str(secret))
         patch.setattr(report, "render", lambda directory: directory / "report.html")
         torch.set_num_threads(1)
         yield

@@ -68,7 +68,7 @@ def test_interrupted_and_killed_it_goes_on_where_it_was(whole: Path, tmp_path: P
     wait_until_finished(sweeping, directory, 1)
     code, out, err = sweeping.stop(signal.SIGINT)
     assert code == 130, err
-    assert "interrupted; go on with: deffd sweep small.yaml --resume" in out
+    assert "interrupted; go on with: deffd sweep small.yaml --resume --workers 1" in out
     before = finished(directory)
     assert 1 <= len(before) < 6
     assert {row["status"] for row in rows(directory)} == {"finished", "pending"}
@@ -129,7 +129,7 @@ def test_a_trial_that_fails_costs_itself_and_one_whose_process_dies_is_tried_aga
     assert "ValueError: no luck in round 2" in log.read_text()
     assert f"failed raises_seed-1: ValueError: no luck in round 2. The log is {log}\n" in out
     assert "lost dies_seed-1" in out
-    assert "failed dies-always_seed-1: its process has died 2 times" in out
+    assert "failed dies-always_seed-1: its process has died, or could not start, 2 times" in out
     assert table["dies"]["state_sha256"] == table["hand-off"]["state_sha256"]
 
     before = finished(tmp_path / "out")

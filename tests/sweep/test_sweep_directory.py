@@ -93,6 +93,21 @@ def test_a_draft_that_a_killed_sweep_left_is_no_run(load: Load, tmp_path: Path) 
     directory.check(resume=True)
 
 
+def test_a_run_is_never_written_over_that_of_another_trial(load: Load, tmp_path: Path) -> None:
+    one, two = load(TWO).trials
+    directory = SweepDirectory(tmp_path / "out", load(TWO))
+    with directory.opened():
+        files = files_of(one, tmp_path, {"global_accuracy": 0.5})
+        first = directory.file(one, FINISHED, files)
+        assert directory.file(one, FINISHED, files).directory == first.directory
+        (tmp_path / "out" / first.directory).rename(tmp_path / "out/runs" / two.name)
+        second = directory.file(two, FINISHED, files_of(two, tmp_path, {"global_accuracy": 0.6}))
+    assert second.directory.name.startswith(f"{two.name}-")
+    filed = directory.filed()
+    assert filed[one.identity].summary == {"global_accuracy": 0.5}
+    assert filed[two.identity].summary == {"global_accuracy": 0.6}
+
+
 def test_success_takes_the_place_of_an_earlier_failure(load: Load, tmp_path: Path) -> None:
     sweep = load(TWO)
     trial = sweep.trials[0]

@@ -72,6 +72,7 @@ def test_a_lost_trial_begins_again(load: Load) -> None:
     standing.begin(SHORT[0])
     standing.move(SHORT[0], {"round": 7})
     assert standing.running[SHORT[0]].done == 7
+    assert standing.progress == pytest.approx(0.7)
     standing.lose(SHORT[0])
     clock.now = 100.0
     standing.begin(SHORT[0])
