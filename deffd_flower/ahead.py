@@ -48,12 +48,10 @@ def train_ahead(letters: Sequence[Letter]) -> list[ConfigRecord | None]:
     if not trains_together(config):
         return [None] * len(letters)
     started = time.perf_counter()
-    pupils = [
-        peer.pupil(_orders(message).server_round)
-        for peer, (message, _) in zip(peers, letters, strict=True)
-    ]
+    server_round = _orders(letters[0][0]).server_round
+    pupils = [peer.pupil(server_round) for peer in peers]
     with arithmetic(config.precision, device):
-        losses = train_together(pupils, config)
+        losses = train_together(pupils, config.in_round(server_round))
     seconds = (time.perf_counter() - started) / len(letters)
     return [
         ConfigRecord({"weights": peer.weights(), "train": loss, "seconds": seconds})

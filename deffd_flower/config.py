@@ -1,5 +1,6 @@
 """One typed schema for `deffd run`, YAML files, `flwr run -c` and sweeps."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -56,6 +57,9 @@ class RunConfig(BaseModel):
     fusion_epochs: CountOrZero = Field(1, description="E: epochs a receiver fuses for")
     batch_size: Count = Field(32, description="of training and fusion")
     lr: Positive = Field(0.01, description="learning rate of SGD")
+    lr_schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="cosine: lr falls over the rounds, almost to zero in the last"
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     calibrate: str = Field(
         "none", description="cross-entropy that knows which classes a client has few samples of"
@@ -189,6 +193,17 @@ class RunConfig(BaseModel):
         }
         own = seeds[draws]
         return self.seed if own == "auto" else own
+
+    def in_round(self, server_round: int) -> "RunConfig":
+        """Return the keys as they hold in a round: with ``lr-schedule``, the learning rate falls.
+
+        In round t of T, cosine is lr (1 + cos(pi (t - 1) / T)) / 2: all of lr in the first round,
+        above zero in the last. Source: Loshchilov and Hutter 2017 (ICLR, "SGDR"), without restarts.
+        """
+        if self.lr_schedule == "constant":
+            return self
+        share = (1 + math.cos(math.pi * (server_round - 1) / self.rounds)) / 2
+        return self.model_copy(update={"lr": self.lr * share})
 
     def values(self) -> dict[str, Value]:
         """Return every key (kebab-case) with its value, fit for Flower's run config."""

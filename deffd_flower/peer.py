@@ -95,7 +95,8 @@ class Peer:
         """Train for ``local-epochs`` passes over the own samples; return the mean loss."""
         batches = self._batches("train", server_round, self.config.local_epochs)
         with self._work("train", server_round):
-            return train(self.model, batches, self.config, self._cross_entropy)
+            config = self.config.in_round(server_round)
+            return train(self.model, batches, config, self._cross_entropy)
 
     def pupil(self, server_round: int) -> "Pupil":
         """Return what `train_together` needs to do what `train` does."""
@@ -123,6 +124,7 @@ class Peer:
 
         with self._work("fuse", server_round):
             fusion = self._fusion(self.model, received, self.data.train, orders)
+            fusion = replace(fusion, config=self.config.in_round(server_round))
             self.model, terms = self._rule(fusion)
         return terms
 

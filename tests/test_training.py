@@ -93,3 +93,38 @@ def test_batches_that_could_never_make_a_step_are_refused() -> None:
 )
 def test_which_layers_need_two(layer: nn.Module, least: int) -> None:
     assert least_batch(nn.Sequential(nn.Conv2d(1, 3, 3), layer)) == least
+
+
+def test_cosine_is_the_schedule_of_that_name_over_the_rounds() -> None:
+    """Against PyTorch's own, stepped once a round."""
+    config = resolve({"dataset": "digits", "rounds": 7, "lr": 0.2, "lr-schedule": "cosine"})
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=7)
+    for server_round in range(1, 8):
+        expected = optimiser.param_groups[0]["lr"]
+        assert config.in_round(server_round).lr == pytest.approx(expected, rel=1e-12)
+        optimiser.step()
+        schedule.step()
+    assert config.in_round(7).lr > 0
+
+
+@pytest.mark.parametrize("strategy", ["def-fd", "average-then-distil", "full-avg"])
+def test_training_and_fusion_take_the_rounds_own_learning_rate(strategy: str) -> None:
+    keys: dict[str, Any] = {"strategy": strategy, "rounds": 4}
+    if strategy == "full-avg":
+        keys["average_epochs"] = 1
+    falling = peer(60, lr_schedule="cosine", **keys)
+    constant = peer(60, lr=falling.config.in_round(3).lr, **keys)
+    received = Package.decode(peer(60, seed=1).package([]))
+    for each in (falling, constant):
+        each.train(3)
+        each.fuse([received], 3)
+    assert falling.digest() == constant.digest()
+    assert falling.digest() != learnt_with_all_of_it(received, keys)
+
+
+def learnt_with_all_of_it(received: Package, keys: dict[str, Any]) -> str:
+    plain = peer(60, **keys)
+    plain.train(3)
+    plain.fuse([received], 3)
+    return plain.digest()
