@@ -80,7 +80,7 @@ def test_a_key_the_strategy_would_ignore_is_refused(strategy: str, key: str, val
         ("def-kt", "gamma", 0.03, 0.0),
         ("hand-off", "kd-weight", 0.5, 0.0),
         ("def-fd-plus", "calibrate", "fedlc", "prior"),
-        ("def-fd-plus", "gamma", 0.02, RECOMMENDED["gamma"]),
+        ("def-fd-plus", "lr", 0.05, RECOMMENDED["lr"]),
     ],
 )
 def test_a_key_the_strategy_sets_itself_is_refused(
@@ -90,9 +90,12 @@ def test_a_key_the_strategy_sets_itself_is_refused(
         resolve({"strategy": strategy, key: value})
 
 
-def test_the_recommended_strategy_is_def_fd_with_its_keys_set() -> None:
-    plus = resolve({"strategy": "def-fd-plus"}).values()
-    assert plus == {**resolve({**RECOMMENDED}).values(), "strategy": "def-fd-plus"}
+def test_the_recommended_strategy_is_another_one_with_its_keys_set() -> None:
+    plus = resolve({"strategy": "def-fd-plus"})
+    typed = resolve({"strategy": "average-then-distil", **RECOMMENDED})
+    assert plus.values() == {**typed.values(), "strategy": "def-fd-plus"}
+    ours, theirs = (strategies.get(each.strategy)() for each in (plus, typed))
+    assert (ours.plan, ours.fusion) == (theirs.plan, theirs.fusion)
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ SEGMENTS = frozenset({"segments", "segment-peers"})
 AVERAGING = frozenset({"average-epochs"})
 OPTIONS = GRAPH | LEARNING | LOGITS | MUTUAL | FEATURES | SEGMENTS | AVERAGING
 
-RECOMMENDED: Mapping[str, Value] = {"calibrate": "prior", "feature-loss": "l2", "gamma": 0.03}
-"""What makes `def_fd_plus` of Def-FD."""
+RECOMMENDED: Mapping[str, Value] = {"calibrate": "prior", "lr": 0.02, "lr-schedule": "cosine"}
+"""What makes `def_fd_plus` of `average_then_distil`."""
 
 strategies: Registry[Callable[[], Preset]] = Registry("strategy")
 
@@ -47,13 +47,6 @@ strategies: Registry[Callable[[], Preset]] = Registry("strategy")
 def def_fd() -> Preset:
     """Distil logits and feature maps (Yang and Lee; the paper of this project)."""
     return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS | MUTUAL | FEATURES)
-
-
-@strategies.register("def-fd-plus")
-def def_fd_plus() -> Preset:
-    """Def-FD as we recommend it: cross-entropy adjusted by the label prior, a larger gamma."""
-    plain = def_fd()
-    return replace(plain, reads=plain.reads - RECOMMENDED.keys(), fixed=RECOMMENDED)
 
 
 @strategies.register("def-kt")
@@ -72,6 +65,12 @@ def hand_off() -> Preset:
 def average_then_distil() -> Preset:
     """Average the two models of a pair, then teach the mean by both."""
     return Preset("pairs", "average-then-distil", GRAPH | LEARNING | LOGITS | FEATURES)
+
+
+@strategies.register("def-fd-plus")
+def def_fd_plus() -> Preset:
+    """Def-FD as we recommend it: start from the pair's mean, know the label prior, slow down."""
+    return replace(average_then_distil(), fixed=RECOMMENDED)
 
 
 @strategies.register("full-avg")

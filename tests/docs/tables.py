@@ -34,6 +34,7 @@ from deffd_flower.strategy.presets import GRAPH, OPTIONS, strategies
 from deffd_flower.strategy.topology import topologies
 from deffd_flower.transport.suites import suites
 from experiments import SWEEPS
+from experiments.ceiling import ceiling_table
 from experiments.tables import beside_the_paper, result_table, times_table
 from tests.docs.pages import ROOT, text_of
 
@@ -223,6 +224,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "experiments/README.md": {
         "times": times_table,
         "paper": beside_the_paper,
+        "ceiling": ceiling_table,
         **{name: partial(result_table, name) for name in SWEEPS},
     },
 }

@@ -18,8 +18,8 @@ from deffd_flower.sweep.reference import partners
 from experiments import HERE, PARTS, PRESETS, RESULTS, SWEEPS
 from experiments.tables import beside_the_paper, chosen_weights, published, result
 
-FIVE_SEEDS = {"fig3", "fig4", "strategies"}
-CHOSEN_BY = {"fig3", "gamma-log", "ablation", "feature-losses"}
+FIVE_SEEDS = {"fig3", "fig4", "recipe", "recipe-ablation", "strategies"}
+CHOSEN_BY = {"fig3", "gamma-log", "ablation", "feature-losses", "recipe-ablation"}
 README = (HERE / "README.md").read_text("utf-8")
 
 
@@ -34,7 +34,7 @@ def configs(name: str) -> list[RunConfig]:
 
 def test_every_file_is_a_preset_a_part_or_a_sweep() -> None:
     assert {path.stem for path in HERE.glob("*.yaml")} == {*PRESETS, *PARTS, *SWEEPS}
-    assert len(SWEEPS) == 9
+    assert len(SWEEPS) == 11
 
 
 @pytest.mark.parametrize("name", PRESETS)
