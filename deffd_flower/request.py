@@ -103,7 +103,7 @@ def _check_models(config: RunConfig) -> None:
     needed = max(cast.firsts()) + 1
     if config.clients < needed:
         last = cast.name(needed - 1)
-        advice = f"leaves nobody who has a {last}; model={config.model} needs {needed} clients"
+        advice = f"leaves no client for {last}; model={config.model} needs {needed} or more"
         raise RequestError("clients", config.clients, advice)
     if not cast.several:
         return

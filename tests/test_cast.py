@@ -77,7 +77,7 @@ def several(**keys: Any) -> dict[str, Any]:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"clients": 2, "model": "cnn*2,mlp"}, "clients=2: leaves nobody who has a mlp; .* 3 clients"),
+    ({"clients": 2, "model": "cnn*2,mlp"}, "clients=2: leaves no client for mlp; .* 3 or more"),
     (
         {"strategy": "full-avg"},
         "model=cnn,mlp: strategy=full-avg is for one architecture; .*def-fd",
