@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deffd_flower.cast import Cast, cast_of
 from deffd_flower.errors import RequestError, did_you_mean
 
 Value = bool | int | float | str
@@ -51,7 +52,10 @@ class RunConfig(BaseModel):
         0.2, gt=0, lt=1, description="part of a client's samples that is held out"
     )
 
-    model: str = Field("cnn", description="cnn, defkt-cnn, mlp, resnet18, or package.module:Class")
+    model: str = Field(
+        "cnn",
+        description="cnn, defkt-cnn, mlp, resnet18, or package.module:Class; several: cnn*2,mlp",
+    )
     common_init: bool = Field(True, description="all clients start from the same weights")
     local_epochs: Count = Field(5, description="M: epochs a sender trains before it sends")
     fusion_epochs: CountOrZero = Field(1, description="E: epochs a receiver fuses for")
@@ -87,7 +91,8 @@ class RunConfig(BaseModel):
     )
     feature_layers: str = Field("convolutions", description="or activations, or module names")
     receiver_keeps: Literal["received", "own", "average"] = Field(
-        "received", description="which model is the receiver's after fusion"
+        "received",
+        description="which model is the receiver's after fusion; the own if models differ",
     )
     fusion_update: Literal["simultaneous", "alternating"] = Field(
         "simultaneous", description="both predictions first, or one model after the other"
@@ -168,6 +173,11 @@ class RunConfig(BaseModel):
     message_timeout: Positive = Field(3600.0, description="seconds to wait for a phase's replies")
     out_dir: str = Field("", description="run directory; empty: a new one")
     plugins: str = Field("", description="modules to import first, with strategies of your own")
+
+    @property
+    def cast(self) -> Cast:
+        """Who has which model."""
+        return cast_of(self.model)
 
     @property
     def pairs_per_round(self) -> int:

@@ -99,7 +99,8 @@ def _initial_arrays(config: RunConfig) -> ArrayRecord:
 
     spec = datasets.get(config.dataset)
     seed = derived_seed(config.seed_of("init"), "initial-weights")
-    state = build_model(config.model, spec.shape, spec.classes, seed).state_dict()
+    (name,) = config.cast.names
+    state = build_model(name, spec.shape, spec.classes, seed).state_dict()
     return ArrayRecord({name: value.contiguous() for name, value in state.items()})
 
 

@@ -23,6 +23,7 @@ from deffd_flower.fusion.rules import Fusion, FusionRule, Orders, fusion_rules
 from deffd_flower.models import build_model
 from deffd_flower.models.blueprint import Blueprint
 from deffd_flower.models.registry import Shape
+from deffd_flower.models.taps import feature_layers
 from deffd_flower.randomness import derived_seed, seed_layers, torch_generator
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.training import Batch, Samples, arithmetic, least_batch, train
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
 
 BUILT_IN_RULES = (average, average_then_distil, distil)
 DISTILLING = ("distil", "average-then-distil")
-# What one client of a process has tried need not be tried by a thousand others.
-REHEARSED: set[RunConfig] = set()
+# What one client of a process has tried need not be tried by a thousand others: the run, its own
+# architecture, and the one it may meet.
+REHEARSED: set[tuple[RunConfig, int | None, int | None]] = set()
 
 
 class Peer:
@@ -47,6 +49,8 @@ class Peer:
         weights: Its model as `weights` gave it; ``None`` for the initial one.
 
     Attributes:
+        architecture: Which of the run's models it has, as its place in ``config.cast.names``;
+            ``None`` where there is but one.
         model: Its model.
         changed: Whether the model is another than ``weights``.
     """
@@ -57,7 +61,8 @@ class Peer:
         self.partition = partition
         self.data = data
         self.config = config
-        self.model = self._initial_model()
+        self.architecture = config.cast.place(partition) if config.cast.several else None
+        self.model = self._blueprint(self.architecture).copy()
         self.changed = weights is None
         if weights is not None:
             self.model.load_state_dict(decode_tensors(weights))
@@ -73,23 +78,25 @@ class Peer:
         Raises:
             RequestError: A key names something that is not there.
         """
-        self._check_batches()
-        calibrations.get(self.config.calibrate)
         fusion = strategies.get(self.config.strategy)().fusion
+        met = self._architectures if fusion else [self.architecture]
+        for architecture in met:
+            self._check_batches(architecture)
+        calibrations.get(self.config.calibrate)
         if fusion:
             fusion_rules.get(fusion)
-        if fusion in DISTILLING and self.config not in REHEARSED:
-            self._rehearse()
-            REHEARSED.add(self.config)
+        if fusion in DISTILLING:
+            for architecture in met:
+                self._rehearse(architecture)
 
-    def _check_batches(self) -> None:
-        least = least_batch(self.model)
+    def _check_batches(self, architecture: int | None) -> None:
+        name, least = self._name(architecture), self._least(architecture)
         if self.config.batch_size < least:
-            advice = f"must be at least {least}: {self.config.model} normalises over the batch"
+            advice = f"must be at least {least}: {name} normalises over the batch"
             raise RequestError("batch-size", self.config.batch_size, advice)
         if len(self.data.train) < least:
             advice = f"normalises over the batch, and client {self.partition} trains on one sample"
-            raise RequestError("model", self.config.model, advice)
+            raise RequestError("model", name, advice)
 
     def train(self, server_round: int) -> dict[str, float]:
         """Train for ``local-epochs`` passes over the own samples; return the mean loss."""
@@ -116,25 +123,40 @@ class Peer:
             The mean of each term the rule minimised.
 
         Raises:
-            DeffdError: A package does not fit this peer's architecture.
+            DeffdError: A package is of none of the run's models.
         """
 
         def orders(epochs: int, index: int) -> Iterator[Tensor]:
-            return self._orders("fuse", server_round, epochs, index)
+            taking_part = [self.architecture, *map(self._checked, received[index : index + 1])]
+            least = max(map(self._least, taking_part))
+            return self._orders("fuse", server_round, epochs, index, least=least)
 
         with self._work("fuse", server_round):
-            fusion = self._fusion(self.model, received, self.data.train, orders)
-            fusion = replace(fusion, config=self.config.in_round(server_round))
+            fusion = self._fusion(self.model, received, self.data.train, orders, server_round)
             self.model, terms = self._rule(fusion)
         return terms
 
-    def _rehearse(self) -> None:
-        """Fuse a twin with itself over two samples, so that what does not fit fails early."""
+    def _rehearse(self, architecture: int | None) -> None:
+        """Fuse with a model that has just begun, so that what does not fit fails early.
+
+        Two samples will do, and nothing is left of it.
+
+        Args:
+            architecture: That of the other model.
+        """
+        scene = (self.config, self.architecture, architecture)
+        if scene in REHEARSED:
+            return
+        if self.config.gamma != 0:
+            other, name = self._blueprint(architecture).model, self._name(architecture)
+            called = name if self.config.cast.several else "the model"
+            feature_layers(other, self.config.feature_layers, called)
         few = Samples(self.data.train.images[:2], self.data.train.labels[:2], self.data.train.spec)
-        twin = Package.decode(self.package([]))
-        fusion = self._fusion(copy.deepcopy(self.model), [twin], few, lambda *_: few.orders(2))
+        mail = Package.decode(self._packed(self._blueprint(architecture).copy(), architecture, []))
+        fusion = self._fusion(copy.deepcopy(self.model), [mail], few, lambda *_: few.orders(2))
         with torch.random.fork_rng(self._cuda), arithmetic(self.config.precision, self.data.device):
             self._rule(fusion)
+        REHEARSED.add(scene)
 
     @property
     def _rule(self) -> FusionRule:
@@ -146,18 +168,22 @@ class Peer:
         received: Sequence[Package],
         samples: Samples,
         orders: Orders,
+        server_round: int = 0,
     ) -> Fusion:
+        keys = self.config.seed, "adapters", self.partition, server_round
         return Fusion(
             own=own,
             received=received,
             model_of=self._model_of,
             batches=lambda epochs, index: map(samples.batch, orders(epochs, index)),
             samples=len(self.data.train),
-            config=self.config,
+            config=self.config.in_round(server_round),
             cross_entropy=self._cross_entropy,
             held=self._held,
             everything=samples,
             orders=orders,
+            architecture=self.architecture,
+            generators=lambda index: torch_generator(*keys, index),
         )
 
     def evaluate(self) -> dict[str, float]:
@@ -176,9 +202,12 @@ class Peer:
 
     def package(self, segments: Sequence[int]) -> bytes:
         """Return the model, or some of its segments, as bytes for a peer."""
+        return self._packed(self.model, self.architecture, segments)
+
+    def _packed(self, model: nn.Module, architecture: int | None, segments: Sequence[int]) -> bytes:
         parts = self.config.segments
-        package = pack(self.model, len(self.data.train), list(segments), parts)
-        return replace(package, held=self._held).encode()
+        package = pack(model, len(self.data.train), list(segments), parts)
+        return replace(package, held=self._held, architecture=architecture).encode()
 
     def weights(self) -> bytes:
         """Return the model's state as bytes, equal for equal weights."""
@@ -212,31 +241,54 @@ class Peer:
             self.changed = True
             yield
 
-    def _initial_model(self) -> nn.Module:
+    @property
+    def _architectures(self) -> Sequence[int | None]:
+        """All there are in the run, as packages tell them."""
+        cast = self.config.cast
+        return range(len(cast.names)) if cast.several else [None]
+
+    def _name(self, architecture: int | None) -> str:
+        return self.config.cast.names[architecture or 0]
+
+    def _least(self, architecture: int | None) -> int:
+        return least_batch(self._blueprint(architecture).model)
+
+    def _blueprint(self, architecture: int | None) -> Blueprint:
+        """Return how one of the run's models begins at this client."""
         spec = self.data.train.spec
         own_start = () if self.config.common_init else (self.partition,)
         seed = derived_seed(self.config.seed_of("init"), "initial-weights", *own_start)
-        name, device = self.config.model, self.data.device
-        return _blueprint(name, spec.shape, spec.classes, seed, device).copy()
+        name, device = self._name(architecture), self.data.device
+        return _blueprint(name, spec.shape, spec.classes, seed, device)
+
+    def _checked(self, package: Package) -> int | None:
+        """Return a package's architecture, which its sender may have made up."""
+        if package.architecture not in self._architectures:
+            raise DeffdError("a received model is of none of the run's architectures")
+        return package.architecture
 
     def _model_of(self, package: Package) -> nn.Module:
-        model = self._initial_model()
+        architecture = self._checked(package)
+        model = self._blueprint(architecture).copy()
         try:
             model.load_state_dict(dict(package.model))
         except RuntimeError as problem:
-            raise DeffdError(f"a received model does not fit {self.config.model}") from problem
+            name = self._name(architecture)
+            raise DeffdError(f"a received model does not fit {name}") from problem
         return model
 
     def _batches(self, purpose: str, server_round: int, epochs: int) -> Iterator[Batch]:
         return map(self.data.train.batch, self._orders(purpose, server_round, epochs))
 
-    def _orders(self, purpose: str, server_round: int, epochs: int, *keys: int) -> Iterator[Tensor]:
+    def _orders(
+        self, purpose: str, server_round: int, epochs: int, *keys: int, least: int | None = None
+    ) -> Iterator[Tensor]:
         generator = torch_generator(self.config.seed, purpose, self.partition, server_round, *keys)
-        least = least_batch(self.model)
+        least = least or self._least(self.architecture)
         return self.data.train.orders(self.config.batch_size, epochs, generator, least)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)  # a few architectures, in a process that serves many clients
 def _blueprint(name: str, shape: Shape, classes: int, seed: int, device: torch.device) -> Blueprint:
     """Return the initial model: to be copied, which costs less than drawing it again."""
     return Blueprint(build_model(name, shape, classes, seed).to(device))

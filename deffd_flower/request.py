@@ -30,6 +30,7 @@ def resolve(request: Mapping[str, object]) -> RunConfig:
     config = apply_preset(config)
     _check_traffic(config)
     _check_fusion(config)
+    _check_models(config)
     _check_keys(config)
     _check_evaluation(config)
     _check_engine(config)
@@ -95,6 +96,42 @@ def _check_fusion(config: RunConfig) -> None:
         temperature = () if config.anchor else ("temperature",)
         advice = "kd-weight=0 does not use it; leave it out"
         _refuse_given(config, (*_LOGITS, *temperature), advice)
+
+
+def _check_models(config: RunConfig) -> None:
+    cast = config.cast
+    needed = max(cast.firsts()) + 1
+    if config.clients < needed:
+        last = cast.name(needed - 1)
+        advice = f"leaves no client for {last}; model={config.model} needs {needed} or more"
+        raise RequestError("clients", config.clients, advice)
+    if not cast.several:
+        return
+    if not strategies.get(config.strategy)().mixes:
+        known = [name for name in strategies.names() if strategies.get(name)().mixes]
+        advice = f"strategy={config.strategy} is for one architecture; name one, or type strategy="
+        raise RequestError("model", config.model, f"{advice}{' or '.join(known)}")
+    if config.consensus_distance:
+        advice = "weights of different architectures have no distance; leave it out"
+        raise RequestError("consensus-distance", "true", advice)
+    if config.clients_at_once > 1:
+        advice = "only models of one architecture train together; leave it out"
+        raise RequestError("batched-clients", config.batched_clients, advice)
+    if strategies.get(config.strategy)().fusion in _DISTILLING:
+        _check_teaching(config)
+
+
+def _check_teaching(config: RunConfig) -> None:
+    """Have receivers learn something from models that they cannot keep."""
+    if config.receiver_keeps == "average":
+        advice = "different architectures have no mean; type receiver-keeps=received or own"
+        raise RequestError("receiver-keeps", "average", advice)
+    if config.fusion_epochs == 0:
+        advice = "leaves models as they came, and other architectures are not kept; type 1 or more"
+        raise RequestError("fusion-epochs", 0, advice)
+    if config.kd_weight == config.gamma == config.anchor == 0:
+        advice = "leaves nothing to learn from other architectures; give it, gamma or anchor weight"
+        raise RequestError("kd-weight", 0.0, advice)
 
 
 _SIMULATED_QKD = (

@@ -13,7 +13,7 @@ from deffd_flower.config import RunConfig
 from deffd_flower.data.datasets import resolve_auto
 from deffd_flower.errors import RequestError
 from deffd_flower.qkd.plan import LinkPlan, SuitePlan, largest_models
-from deffd_flower.qkd.planner import Planner, package_size
+from deffd_flower.qkd.planner import Planner, package_sizes
 from deffd_flower.request import resolve
 
 _DERIVED = ("round_s", "gather_s", "empty_s", "first_s", "hops", "limited_by", "sustainable")
@@ -36,7 +36,7 @@ def plan_command(words: Sequence[str], as_json: bool) -> None:
     if config.key_source != "embedded":
         advice = "deffd plan reckons with simulated links; leave it out"
         raise RequestError("key-source", config.key_source, advice)
-    planner = Planner(config, package_size(config))
+    planner = Planner(config, *package_sizes(config))
     if as_json:
         print(json.dumps(plan_values(planner), indent=2, allow_nan=False))
     else:
@@ -45,17 +45,22 @@ def plan_command(words: Sequence[str], as_json: bool) -> None:
 
 def plan_values(planner: Planner) -> dict[str, object]:
     """Return a plan as `deffd plan --json` prints it; what is infinite or unknown is ``None``."""
-    otp = largest_models(planner.suites["otp"], planner.package)
+    otp = largest_models(planner.suites["otp"], *planner.packages)
+    package = planner.packages[0]
     drawn = 0 if planner.traffic.exact else len(planner.traffic.rounds)
     return {
         "config": planner.config.values(),
-        "package": asdict(planner.package),
+        "package": asdict(package) if len(planner.packages) == 1 else None,
+        "packages": {
+            name: asdict(size)
+            for name, size in zip(planner.config.cast.names, planner.packages, strict=True)
+        },
         "rounds_drawn": drawn,
         "suites": {name: _suite(plan, planner.config) for name, plan in planner.suites.items()},
         "largest_otp_model": None
         if otp is None
         else {
-            when: {"bytes": size, "parameters": planner.package.parameters_in(size)}
+            when: {"bytes": size, "parameters": package.parameters_in(size)}
             for when, size in asdict(otp).items()
         },
     }

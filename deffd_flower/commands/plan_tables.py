@@ -53,9 +53,9 @@ def _tables(planner: Planner) -> Iterator[Table]:
     if shown.links:
         yield _link_table(shown)
     yield _pace_table(planner)
-    sizes = largest_models(planner.suites["otp"], planner.package)
+    sizes = largest_models(planner.suites["otp"], *planner.packages)
     if sizes:
-        yield _otp_table(sizes, planner.package)
+        yield _otp_table(sizes, planner.packages[0])
 
 
 def _shown(planner: Planner) -> SuitePlan:
@@ -87,14 +87,16 @@ def _daily(rounds: float) -> str:
 
 
 def _heading(planner: Planner) -> Iterator[str]:
-    config, package, traffic = planner.config, planner.package, planner.traffic
+    config, traffic = planner.config, planner.traffic
     strategy, dataset = proper_name(config.strategy), proper_name(config.dataset)
     graph = f"{config.clients} clients, topology={config.topology}"
     yield f"{strategy}: {config.model} on {dataset}, {graph}"
-    yield f"Model package: {package.bytes:,} bytes, {package.parameters:,} float32 parameters"
+    for name, package in zip(config.cast.names, planner.packages, strict=True):
+        which = f"Package of {name}" if config.cast.several else "Model package"
+        yield f"{which}: {package.bytes:,} bytes, {package.parameters:,} float32 parameters"
     pieces = traffic.mean(lambda transfer: len(transfer.segments))
     if pieces:
-        size = f"{package.segment_bytes:,} bytes"
+        size = f"{planner.packages[0].segment_bytes:,} bytes"
         yield f"A segment's package: {size}; a message takes {significant(pieces)} segments"
     yield f"QKD: {config.link}, qkd-network={config.qkd_network}"
     sent = f"{significant(traffic.per_round)} messages" if traffic.per_round else "no message"

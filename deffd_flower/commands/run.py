@@ -9,13 +9,13 @@ from rich.console import Console
 from deffd_flower.ahead import trains_together
 from deffd_flower.commands.request import read_request
 from deffd_flower.config import RunConfig
-from deffd_flower.data.client import client_data, device_of
+from deffd_flower.data.client import device_of
 from deffd_flower.data.datasets import resolve_auto
 from deffd_flower.engine.selection import in_process, worker_count
 from deffd_flower.errors import DeffdError, RequestError
 from deffd_flower.federation import federate
-from deffd_flower.peer import Peer
 from deffd_flower.progress import LiveProgress
+from deffd_flower.rehearsal import check_clients
 from deffd_flower.request import resolve
 from deffd_flower.results.directory import run_directory
 from deffd_flower.results.table import final_table
@@ -41,12 +41,12 @@ def run_command(words: Sequence[str]) -> None:
 
 
 def _check_learning(config: RunConfig) -> None:
-    """Have client 0 look up all that clients will need, before there are any workers."""
+    """Have some clients look up all that clients will need, before there are any workers."""
     device_of(config.device)
     if worker_count(config) > 1:
         # CUDA does not survive a fork, so what is forked must not have touched it.
         config = config.replace(device="cpu")
-    Peer(0, client_data(config, 0), config).check()
+    check_clients(config)
     if config.clients_at_once > 1 and not trains_together(config):
         advice = f"{config.model} can only be trained on its own; leave it out"
         raise RequestError("batched-clients", config.batched_clients, advice)

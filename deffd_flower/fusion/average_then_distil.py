@@ -21,9 +21,9 @@ def average_then_distil(fusion: Fusion) -> tuple[nn.Module, dict[str, float]]:
         received = fusion.model_of(package)
         student = Learner(mean_model(own, received, 0.5), None, fusion)
         parents = [Teacher(own, fusion.held, fusion), Teacher(received, package.held, fusion)]
-        if student.objective.needs_shapes:
+        if student.objective.needs_shapes(alike=True):
             images, _ = next(fusion.batches(1, index))
-            student.listen_to(parents, images)
+            student.listen_to(parents, images, fusion.generators(index))
         if not student.objective.needs_teacher:
             parents = []
         learn_from_frozen(student, parents, index, fusion, means)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from deffd_flower.config import RunConfig
 from deffd_flower.fusion.average import mean_model
 from deffd_flower.fusion.frozen import learn_from_frozen
 from deffd_flower.fusion.learner import Learner
@@ -18,7 +17,9 @@ def distil(fusion: Fusion) -> tuple[nn.Module, dict[str, float]]:
     """Teach the received models and the own one by each other, one received model at a time.
 
     Source: Li, Li, Varshney 2021, Procedure 1 (logits); Def-FD (feature maps). The receiver keeps
-    the received model unless ``receiver-keeps`` says otherwise.
+    the received model unless ``receiver-keeps`` says otherwise. Where that is of another
+    architecture, the receiver keeps its own, whatever ``receiver-keeps`` says: it learns from the
+    received model, which learns with it unless ``teacher=frozen``, and is then forgotten.
 
     With ``anchor`` the model that is kept (the received one, where their mean is) also holds on to
     the received model as it came: a frozen copy in evaluation mode, with KL at ``temperature``.
@@ -26,26 +27,32 @@ def distil(fusion: Fusion) -> tuple[nn.Module, dict[str, float]]:
     ``teacher=frozen``, teacher and anchor are the same. Source: Li and Hoiem 2016 (LwF); Yao et
     al. 2021 (FedGKD).
     """
-    own, means = fusion.own, RunningMeans()
+    own, means, config = fusion.own, RunningMeans(), fusion.config
     for index, package in enumerate(fusion.received):
         received = fusion.model_of(package)
-        anchor = received if fusion.config.anchor else None
+        anchor = received if config.anchor else None
         theirs = received, package.held
-        if fusion.config.receiver_keeps == "own":
+        alike = package.architecture == fusion.architecture
+        if config.receiver_keeps == "own" or not alike:
             kept = Learner(own, fusion.held, fusion, anchor)
             other = Learner(*theirs, fusion)
         else:
             kept = Learner(*theirs, fusion, anchor)
             other = Learner(own, fusion.held, fusion)
+        if kept.objective.needs_shapes(alike):
+            _introduce(kept, other, index, fusion)
         _transfer(kept, other, index, fusion, means)
-        own = _kept(received, own, fusion.config)
+        averages = config.receiver_keeps == "average"
+        own = mean_model(own, received, 0.5) if averages else kept.model
     return own, means.means()
 
 
-def _kept(received: nn.Module, own: nn.Module, config: RunConfig) -> nn.Module:
-    if config.receiver_keeps == "average":
-        return mean_model(own, received, 0.5)
-    return own if config.receiver_keeps == "own" else received
+def _introduce(kept: Learner, other: Learner, index: int, fusion: Fusion) -> None:
+    """Make what each needs to compare its feature maps with the other's."""
+    images, _ = next(fusion.batches(1, index))
+    generator = fusion.generators(index)
+    kept.listen_to([other], images, generator)
+    other.listen_to([kept], images, generator)
 
 
 def _transfer(
@@ -53,10 +60,6 @@ def _transfer(
 ) -> None:
     """Step both models over the batches, or only the kept one where the other need not learn."""
     config = fusion.config
-    if kept.objective.needs_shapes:
-        images, _ = next(fusion.batches(1, index))
-        kept.listen_to([other], images)
-        other.listen_to([kept], images)
     if not kept.objective.needs_teacher and config.receiver_keeps != "average":
         learn_from_frozen(kept, [], index, fusion, means)
     elif config.teacher == "frozen":

@@ -57,16 +57,19 @@ class Learner(Teacher):
         self.objective = Objective(fusion.config, fusion.cross_entropy)
         self._anchor = copy.deepcopy(anchor).eval() if anchor else None
 
-    def listen_to(self, teachers: Sequence[Teacher], images: Tensor) -> None:
+    def listen_to(
+        self, teachers: Sequence[Teacher], images: Tensor, generator: torch.Generator
+    ) -> None:
         """Make what the feature loss trains, which depends on who teaches, and adopt it.
 
         Args:
             teachers: All that `learn` will hear, in that order.
             images: A batch to see the maps' shapes by.
+            generator: Draws what is made.
         """
         shapes = [teacher.tap.shapes(images) for teacher in teachers]
-        trained = self.objective.adapt(self.tap.shapes(images), shapes, images.device)
-        self.optimiser.add(trained)
+        own = self.tap.shapes(images)
+        self.optimiser.add(self.objective.adapt(own, shapes, images.device, generator))
 
     def learn(
         self, images: Tensor, labels: Tensor, own: Prediction, teachers: Sequence[Prediction]

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from deffd_flower.config import RunConfig
 from deffd_flower.fusion.calibration import CrossEntropy
-from deffd_flower.fusion.features import FeatureTerm, feature_losses
+from deffd_flower.fusion.features import FeatureTerm, feature_losses, takes_any_shapes
 from deffd_flower.fusion.gamma import gamma_of
 from deffd_flower.fusion.logits import kullback_leibler, logit_losses
 from deffd_flower.fusion.reliability import reliability
@@ -41,7 +41,9 @@ class Objective:
     ``ce-weight`` CE(P_s, y) + ``kd-weight`` K(P_t, P_s) + ``gamma`` sum_l F(f_l(s), f_l(t))
     + ``anchor`` KL(P_a || P_s), with CE as ``calibrate`` has it, K the ``kd-loss``, F the
     ``feature-loss``, l over the tapped layers, and a the model held on to. K and F are means over
-    the teachers. Def-KT is gamma = 0; a term of weight 0 is not computed.
+    the teachers. Def-KT is gamma = 0; a term of weight 0 is not computed. Where a teacher is of
+    another architecture, l is over the `matched` layers, and F has an `Adapter` before it if need
+    be.
 
     Args:
         config: The run's keys.
@@ -69,16 +71,21 @@ class Objective:
         """Whether the feature maps are looked at."""
         return self.config.gamma != 0
 
-    @property
-    def needs_shapes(self) -> bool:
-        """Whether the feature loss must `adapt` to the maps before it can be used."""
-        return self.needs_features and isinstance(self.feature_loss, type)
+    def needs_shapes(self, alike: bool) -> bool:
+        """Say whether the feature loss must `adapt` to the maps before it can be used.
+
+        Args:
+            alike: Whether the teachers have the student's architecture.
+        """
+        fits = alike or takes_any_shapes(self.feature_loss)
+        return self.needs_features and (isinstance(self.feature_loss, type) or not fits)
 
     def adapt(
         self,
         student: Sequence[torch.Size],
         teachers: Sequence[Sequence[torch.Size]],
         device: torch.device,
+        generator: torch.Generator,
     ) -> Iterator[nn.Parameter]:
         """Make what the feature loss trains; yield it, to be trained with the student.
 
@@ -86,9 +93,14 @@ class Objective:
             student: Shapes of the maps of one sample, by layer.
             teachers: The same of each teacher, in the order in which they will predict.
             device: Where the maps are.
+            generator: Draws the first weights.
+
+        Raises:
+            RequestError: Maps cannot be made alike; the shapes are told.
         """
         self._for_each = [
-            FeatureTerm(self.feature_loss, student, teacher).to(device) for teacher in teachers
+            FeatureTerm(self.feature_loss, student, teacher, generator).to(device)
+            for teacher in teachers
         ]
         for term in self._for_each:
             yield from term.parameters()

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from deffd_flower.transport.codec import CodecError, decode_tensors, encode_tensors
 
-_MODEL, _SEGMENT, _SAMPLES, _HELD = "model.", "segment.", "samples", "held"
+_MODEL, _SEGMENT = "model.", "segment."
+_SAMPLES, _HELD, _ARCHITECTURE = "samples", "held", "architecture"
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,15 @@ class Package:
         segments: Index -> slice of the sender's flattened parameters (1-D).
         held: The classes the sender has samples of, bool [C]; ``None`` unless the receiver needs
             to know (``teacher-weight=presence``). Sealed with the rest, so no relay can read it.
+        architecture: Which of the run's models it is, as its place in ``RunConfig.cast.names``;
+            ``None`` where there is but one.
     """
 
     samples: int
     model: Mapping[str, Tensor]
     segments: Mapping[int, Tensor]
     held: Tensor | None = None
+    architecture: int | None = None
 
     def encode(self) -> bytes:
         """Return the package as safetensors bytes."""
@@ -35,6 +39,8 @@ class Package:
         tensors[_SAMPLES] = torch.tensor(self.samples)
         if self.held is not None:
             tensors[_HELD] = self.held
+        if self.architecture is not None:
+            tensors[_ARCHITECTURE] = torch.tensor(self.architecture)
         return encode_tensors(tensors)
 
     @classmethod
@@ -57,8 +63,9 @@ class Package:
                     if key.startswith(_SEGMENT)
                 },
                 held=tensors.get(_HELD),
+                architecture=int(tensors[_ARCHITECTURE]) if _ARCHITECTURE in tensors else None,
             )
-        except (KeyError, ValueError, RuntimeError) as problem:
+        except (KeyError, ValueError, RuntimeError, OverflowError) as problem:
             raise CodecError("not a model package") from problem
 
 

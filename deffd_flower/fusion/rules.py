@@ -7,6 +7,7 @@ term of the objective it minimised.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,6 +20,11 @@ from deffd_flower.training import Batch, Samples
 Orders = Callable[[int, int], Iterator[Tensor]]
 
 
+def by_index(index: int) -> torch.Generator:
+    """Return a generator that knows no more than which received model it is for."""
+    return torch.Generator().manual_seed(index)
+
+
 @dataclass(frozen=True)
 class Fusion:
     """All a rule may use.
@@ -26,7 +32,8 @@ class Fusion:
     Attributes:
         own: The receiver's model; a rule may change it.
         received: Packages in arrival order.
-        model_of: Builds a model of the receiver's architecture from a package's state dict.
+        model_of: Builds a model from a package's state dict: of the receiver's architecture, unless
+            the run has several and the package says that it is of another.
         batches: ``batches(epochs, index)`` yields the receiver's own samples, shuffled anew for
             each received model's index.
         samples: Training samples of the receiver.
@@ -35,6 +42,10 @@ class Fusion:
         held: The classes the receiver has samples of, bool [C]; ``None`` where nobody asks.
         everything: The receiver's training samples; a rule does without them if need be.
         orders: ``orders(epochs, index)`` yields which of them each of the ``batches`` holds.
+        architecture: Which of the run's models the receiver has, as packages say it of theirs;
+            ``None`` where there is but one.
+        generators: ``generators(index)`` draws what a rule makes for each received model's index,
+            such as adapters; keyed like the batches.
     """
 
     own: nn.Module
@@ -47,6 +58,8 @@ class Fusion:
     held: Tensor | None = None
     everything: Samples | None = None
     orders: Orders | None = None
+    architecture: int | None = None
+    generators: Callable[[int], torch.Generator] = by_index
 
 
 FusionRule = Callable[[Fusion], tuple[nn.Module, dict[str, float]]]

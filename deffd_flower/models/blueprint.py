@@ -15,10 +15,13 @@ class Blueprint:
 
     Args:
         model: What to copy; must not change afterwards.
+
+    Attributes:
+        model: The original, to be looked at.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
+        self.model = model
         self._tensors: list[Tensor] = []
         self._structure = b""
         try:
@@ -34,7 +37,7 @@ class Blueprint:
     def copy(self) -> nn.Module:
         """Return a new model."""
         if not self._structure:
-            return copy.deepcopy(self._model)
+            return copy.deepcopy(self.model)
         model: nn.Module = _Filled(self._structure, self._tensors).load()
         return model
 

@@ -15,7 +15,7 @@ ACTIVATIONS = (
 )
 
 
-def feature_layers(model: nn.Module, choice: str) -> list[str]:
+def feature_layers(model: nn.Module, choice: str, called: str = "the model") -> list[str]:
     """Return the module names whose outputs are the feature maps to distil.
 
     Args:
@@ -23,6 +23,7 @@ def feature_layers(model: nn.Module, choice: str) -> list[str]:
         choice: ``convolutions``: every ``nn.Conv2d`` in the order of definition or, without any,
             every ``nn.Linear`` but the last, which gives the logits. ``activations``: every
             activation module. Otherwise module names, separated by commas, in the order given.
+        called: What an error calls the model.
 
     Raises:
         RequestError: The model has no such layer; lists those it has.
@@ -37,7 +38,7 @@ def feature_layers(model: nn.Module, choice: str) -> list[str]:
     unknown = [name for name in layers if name not in known]
     if unknown or not layers:
         near = did_you_mean(unknown[0], known) if unknown else ""
-        missing = f"the model has no {unknown[0] if unknown else 'such layer'}"
+        missing = f"{called} has no {unknown[0] if unknown else 'such layer'}"
         raise RequestError(
             "feature-layers", choice, f"{missing}; its layers are {', '.join(known)}.{near}"
         )

@@ -201,13 +201,16 @@ class LargestModels:
     per_day: int
 
 
-def largest_models(otp: SuitePlan, package: PackageSize) -> LargestModels | None:
-    """Return what the links can carry under suite ``otp``; ``None`` if nothing is sent.
+def largest_models(otp: SuitePlan, *packages: PackageSize) -> LargestModels | None:
+    """Return what the links can carry under suite ``otp``.
+
+    ``None`` if nothing is sent, or if models have several sizes: there is no one largest then.
 
     A model of n bytes takes key_bits(n) = 8 n + 256 bits; solve for n.
     """
-    if not otp.links:
+    if not otp.links or len(packages) > 1:
         return None
+    (package,) = packages
     fixed = suites.get("otp")().key_bits(0)
     sizes: list[tuple[float, float, float]] = []
     for link in otp.links:

@@ -25,21 +25,30 @@ from deffd_flower.transport.suites import suites
 _PARTS_OVERHEAD, _PART_OVERHEAD = 128, 128
 
 
-def package_size(config: RunConfig) -> PackageSize:
-    """Build the model and its packages once, and measure them; needs PyTorch but no data.
+def package_sizes(config: RunConfig) -> list[PackageSize]:
+    """Build each of the run's models and its packages once, and measure them.
+
+    Needs PyTorch but no data.
 
     Raises:
         RequestError: There is no such model, or it does not fit the data set's images.
     """
+    return [_package_size(config, place) for place in range(len(config.cast.names))]
+
+
+def _package_size(config: RunConfig, place: int) -> PackageSize:
     from deffd_flower.data.datasets import datasets
     from deffd_flower.fusion.package import pack
     from deffd_flower.models import build_model
 
     spec = datasets.get(config.dataset)
-    model = build_model(config.model, spec.shape, spec.classes, config.seed)
+    model = build_model(config.cast.names[place], spec.shape, spec.classes, config.seed)
     parameters = sum(weights.numel() for weights in model.parameters())
-    whole = pack(model, 1, [], config.segments).encode()
-    segment = pack(model, 1, [0], config.segments).encode()
+    architecture = place if config.cast.several else None
+    whole, segment = (
+        replace(pack(model, 1, part, config.segments), architecture=architecture).encode()
+        for part in ([], [0])
+    )
     return PackageSize(len(whole), parameters, len(segment))
 
 
@@ -58,7 +67,7 @@ class Planner:
 
     Args:
         config: A resolved config.
-        package: What a client seals.
+        packages: What clients seal, for each of the run's models.
 
     Attributes:
         network: The QKD network.
@@ -68,14 +77,14 @@ class Planner:
         RequestError: The strategy has no peers that write to each other, or a key is wrong.
     """
 
-    def __init__(self, config: RunConfig, package: PackageSize) -> None:
+    def __init__(self, config: RunConfig, *packages: PackageSize) -> None:
         if not strategies.get(config.strategy)().plan:
             advice = "is a central server's; only peers that write to each other use QKD keys"
             raise RequestError("strategy", config.strategy, advice)
         self.network = controller_of(config).network
         self.traffic = Traffic(config, self.network)
         self.config = config
-        self.package = package
+        self.packages = packages
         self._attacks = [a for a in parse_attacks(config.eve) if isinstance(a, LinkAttack)]
         self._settings = PoolSettings(
             capacity=config.pool_capacity or None,
@@ -127,7 +136,8 @@ class Planner:
 
     def message_bytes(self, transfer: Transfer) -> int:
         """Return what the dispatcher sets key aside for: exact but for segments, rounded up."""
-        whole, count = self.package.bytes, len(transfer.segments)
+        package = self.packages[self.config.cast.place(transfer.sender)]
+        whole, count = package.bytes, len(transfer.segments)
         share = math.ceil(whole / self.config.segments) + _PART_OVERHEAD
         return _PARTS_OVERHEAD + count * share if count else whole
 

@@ -76,8 +76,9 @@ class Traffic:
     Where any two clients share a link and the plan favours nobody, all links have the same load,
     and the mean over them is each one's expectation. Def-KT's draw sends exactly Q models a round:
     one of K (K - 1) / 2 links then carries Q / (K (K - 1) / 2) of them, with no error at all.
-    Elsewhere loads are estimated: a client of a sparse graph may find its neighbours taken, and
-    where keys are relayed, each goes where most is stored.
+    Elsewhere loads are estimated: a client of a sparse graph may find its neighbours taken, where
+    keys are relayed, each goes where most is stored, and models of several architectures differ in
+    size.
 
     Args:
         config: A resolved config whose strategy has a pairing plan.
@@ -97,7 +98,8 @@ class Traffic:
         self._pairs = config.clients * (config.clients - 1) // 2
         self._links = self._pairs if graph is None else graph.number_of_edges()
         self._head_start_s = config.head_start_s
-        self.alike = self._direct and graph is None and name in ("pairs", "segments", "nobody")
+        same_size = self._direct and graph is None and not config.cast.several
+        self.alike = same_size and name in ("pairs", "segments", "nobody")
         self.exact = name == "nobody" or (self.alike and name == "pairs")
         self.rounds: list[list[Transfer]] = []
         counted = self._direct and not self.alike

@@ -158,11 +158,14 @@ class Recorder(Observer):
         self._writer.finish(summary)
         return summary
 
-    def _client_row(self, server_round: int, partition: int, metrics: Metrics) -> dict[str, float]:
-        member = self._roster.members[partition]
+    def _client_row(
+        self, server_round: int, partition: int, metrics: Metrics
+    ) -> dict[str, float | str]:
+        member, cast = self._roster.members[partition], self._config.cast
         return {
             "round": server_round,
             "client": partition,
+            **({"model": cast.name(partition)} if cast.several else {}),
             **{name: metrics[name] for name in ACCURACIES},
             "train_samples": member.train_samples,
             "test_samples": member.test_samples,

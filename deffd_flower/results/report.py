@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deffd_flower.results import gossip_figures, key_section
+from deffd_flower.results import by_model, gossip_figures, key_section
 from deffd_flower.results.chart import ACCURACIES
 from deffd_flower.results.figures import draw, worst_tenth
 from deffd_flower.results.page import as_typed, filled, shown
@@ -97,6 +97,8 @@ def render(directory: Path) -> Path:
         config=as_typed(run.config),
         client_labels=labels,
         clients=rows,
+        model_labels=by_model.HEAD,
+        models=by_model.by_model(run.clients),
         last_round=_last_round(run),
         commands=_commands(run),
         versions=plain(facts["versions"]) if "versions" in facts else "",

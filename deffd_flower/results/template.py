@@ -194,6 +194,15 @@ PAGE = """<main>
 {% endif %}
 {% if clients %}
 <h2>Clients after round {{ last_round }}</h2>
+{% if models %}
+<div class="card scroll" tabindex="0"><table id="model-table">
+<thead><tr>{% for label in model_labels %}<th scope="col">{{ label }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in models %}
+<tr><th scope="row">{{ row[0] }}</th>{% for cell in row[1:] %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% endif %}
 <details{% if clients | length <= 20 %} open{% endif %}>
 <summary>{{ clients | length }} clients, the worst tenth by global accuracy marked ▾</summary>
 <div class="card scroll" tabindex="0"><table id="client-table">

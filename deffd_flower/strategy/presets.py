@@ -20,12 +20,15 @@ class Preset:
         fusion: Name of a fusion rule, or dotted path; empty when nothing is received.
         reads: The keys of `OPTIONS` that mean something to it.
         fixed: Keys it sets; nothing else may be given for them.
+        mixes: Whether clients may have different architectures: each ends a fusion with a model of
+            its own one.
     """
 
     plan: str
     fusion: str
     reads: frozenset[str]
     fixed: Mapping[str, Value] = field(default_factory=dict)
+    mixes: bool = False
 
 
 GRAPH = frozenset({"topology", "topology-degree", "topology-probability", "pairs", "pairing-seed"})
@@ -46,13 +49,15 @@ strategies: Registry[Callable[[], Preset]] = Registry("strategy")
 @strategies.register("def-fd")
 def def_fd() -> Preset:
     """Distil logits and feature maps (Yang and Lee; the paper of this project)."""
-    return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS | MUTUAL | FEATURES)
+    reads = GRAPH | LEARNING | LOGITS | MUTUAL | FEATURES
+    return Preset("pairs", "distil", reads, mixes=True)
 
 
 @strategies.register("def-kt")
 def def_kt() -> Preset:
     """Distil logits only (Li, Li, Varshney 2021)."""
-    return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS | MUTUAL, {"gamma": 0.0})
+    reads = GRAPH | LEARNING | LOGITS | MUTUAL
+    return Preset("pairs", "distil", reads, {"gamma": 0.0}, mixes=True)
 
 
 @strategies.register("hand-off")
@@ -88,7 +93,7 @@ def combo() -> Preset:
 @strategies.register("local")
 def local() -> Preset:
     """The senders train and send nothing: what a client reaches alone."""
-    return Preset("nobody", "", GRAPH)
+    return Preset("nobody", "", GRAPH, mixes=True)
 
 
 @strategies.register("fedavg")

@@ -1,14 +1,13 @@
 """Checks of a sweep that need PyTorch and the data."""
 
 from deffd_flower.config import RunConfig
-from deffd_flower.data.client import client_data
 from deffd_flower.errors import RequestError
-from deffd_flower.peer import Peer
+from deffd_flower.rehearsal import check_clients
 from deffd_flower.sweep.plan import Sweep, located
 
 
 def check_peers(sweep: Sweep, elsewhere: bool) -> None:
-    """Build one client of each cell, as `deffd run` does before it begins.
+    """Build a client with each model of each cell, as `deffd run` does before it begins.
 
     Args:
         sweep: The sweep.
@@ -29,5 +28,4 @@ def check_peers(sweep: Sweep, elsewhere: bool) -> None:
 def _check(config: RunConfig, elsewhere: bool) -> None:
     if config.device not in ("cpu", "cuda"):
         raise RequestError("device", config.device, "say cpu or cuda; Ray deals out the GPUs")
-    own = config.replace(device="cpu") if elsewhere else config
-    Peer(0, client_data(own, 0), own).check()
+    check_clients(config.replace(device="cpu") if elsewhere else config)

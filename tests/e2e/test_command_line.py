@@ -90,6 +90,26 @@ def test_a_wrong_request_ends_with_one_line_and_exit_code_2_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["feature-loss=at"], "not [2, 32, 4, 4] and [2, 200]"),
+        (["feature-layers=conv1"], "feature-layers=conv1: mlp has no conv1"),
+        (["strategy=full-avg"], "model=cnn,mlp: strategy=full-avg is for one architecture"),
+        (["model=cnn,mlpp"], "model=mlpp: must be one of"),
+        (["model=cnn*2,mlp", "clients=2"], "clients=2: leaves no client for mlp"),
+    ],
+)
+def test_architectures_that_do_not_fit_are_refused_before_anything_is_written(
+    deffd: Command, tmp_path: Path, words: list[str], told: str
+) -> None:
+    done = deffd("run", "dataset=digits", "model=cnn,mlp", *words)
+    assert done.code == 2
+    assert told in done.err
+    assert done.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_more_clients_than_samples_allow_says_what_to_type(deffd: Command) -> None:
     done = deffd("run", "dataset=digits", "clients=2000")
     assert done.code == 2

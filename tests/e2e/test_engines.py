@@ -69,6 +69,35 @@ def test_layers_that_draw_draw_the_same_in_every_engine(tmp_path: Path) -> None:
     assert len(digests) == 1
 
 
+MIXED: dict[str, Any] = {"model": "cnn,mlp,defkt-cnn", "feature_loss": "mse", "gamma": 0.1}
+
+
+@pytest.mark.parametrize("keys", [{}, {"common_init": False, "teacher": "frozen"}])
+def test_architectures_mixed_end_in_the_same_weights_in_one_process_and_in_two(
+    keys: dict[str, Any], tmp_path: Path
+) -> None:
+    given = {**MIXED, "clients": 6, "rounds": 3, **keys}
+    one = run_in_process(tmp_path / "one", **given)
+    config = resolve({**QUICK, **{key.replace("_", "-"): value for key, value in given.items()}})
+    with ProcessGrid(client_app, config.clients, config.values(), workers=2) as grid:
+        two = federate(grid, config, tmp_path / "two", LineProgress())
+    assert one["failures"] == two["failures"] == 0
+    assert one["loss_feature"] > 0
+    assert one["state_sha256"] == two["state_sha256"]
+    rows = [row["model"] for row in read_run(tmp_path / "two").clients]
+    assert rows == ["cnn", "mlp", "defkt-cnn"] * 2
+
+
+def test_a_perceptron_a_small_and_a_residual_network_learn_in_one_federation(
+    tmp_path: Path,
+) -> None:
+    keys: dict[str, Any] = {"model": "mlp,cnn,resnet18", "clients": 3, "samples_per_client": 40}
+    summary = run_in_process(tmp_path / "run", calibrate="prior", rounds=3, seed=1, **keys)
+    assert (summary["models_sent"], summary["failures"]) == (3, 0)
+    assert summary["loss_feature"] > 0
+    assert 'id="model-table"' in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_bf16_is_used_in_fusion_too(tmp_path: Path) -> None:
     keys: dict[str, Any] = {"strategy": "hand-off", "rounds": 1, "lr": 1e-9, "fusion_epochs": 3}
     losses = [
@@ -104,16 +133,20 @@ def test_a_run_in_which_everybody_fails_ends_with_the_reason(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["def-fd", "combo", "fedavg"])
+@pytest.mark.parametrize(
+    ("strategy", "model"),
+    [("def-fd", "cnn"), ("combo", "cnn"), ("fedavg", "cnn"), ("def-fd", "cnn*2,mlp")],
+)
 def test_flwr_run_gives_the_weights_of_deffd_run(
-    strategy: str, flwr_run: Command, tmp_path: Path
+    strategy: str, model: str, flwr_run: Command, tmp_path: Path
 ) -> None:
-    ours = run_in_process(tmp_path / "ours", strategy=strategy)
+    ours = run_in_process(tmp_path / "ours", strategy=strategy, model=model)
     theirs = tmp_path / "theirs"
     done = flwr_run(
         4,
         *(f"{key}={value!r}" for key, value in QUICK.items()),
         f"strategy='{strategy}'",
+        f"model='{model}'",
         f"suite='{'none' if strategy == 'fedavg' else 'aes'}'",
         f"out-dir='{theirs}'",
     )

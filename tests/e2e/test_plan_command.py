@@ -46,6 +46,7 @@ def test_a_plan_fits_the_terminal_and_gives_a_verdict_for_each_suite(
         ["link=li-2023", "clients=5000", "round-compute-s=0.000001", "transfer-mbps=1e9"],
         ["eve=denial", "rekey-messages=1000", "max-wait-s=0"],
         ["strategy=local"],
+        ["model=cnn*2,mlp,defkt-cnn", "suite=otp", "link=idq-class"],
     ],
 )
 def test_every_kind_of_plan_fits_80_columns_and_shows_no_python(
@@ -78,6 +79,21 @@ def test_json_is_one_object_with_the_numbers_behind_the_tables(deffd: Command) -
     assert (none["key_bits"], none["bottleneck"], none["links"]) == (0, None, [])
     largest = plan["largest_otp_model"]["per_round"]
     assert 0 < 4 * largest["parameters"] < largest["bytes"]
+
+
+def test_each_of_several_models_has_its_size(deffd: Command) -> None:
+    words = ("dataset=digits", "clients=4", "model=cnn,mlp")
+    done = deffd("plan", "--json", *words)
+    assert done.code == 0, done.err
+    plan = read_json(done.out)
+    assert list(plan["packages"]) == ["cnn", "mlp"]
+    assert (plan["package"], plan["largest_otp_model"]) == (None, None)
+    sizes = [size["bytes"] for size in plan["packages"].values()]
+    mean = 8 * sum(sizes) / 2 + 256
+    assert plan["suites"]["otp"]["key_bits"] == pytest.approx(mean, rel=0.02)
+    shown = deffd("plan", *words).out
+    assert f"Package of cnn: {sizes[0]:,} bytes" in shown
+    assert f"Package of mlp: {sizes[1]:,} bytes" in shown
 
 
 def test_what_never_ends_is_null_in_json(deffd: Command) -> None:

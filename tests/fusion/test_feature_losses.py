@@ -103,7 +103,8 @@ def maps(seed: int, shape: tuple[int, ...] = SHAPE) -> torch.Tensor:
 
 def loss_of(name: str, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """The loss of one layer's maps, made for their shapes if it trains something."""
-    term = FeatureTerm(feature_losses.get(name), [student.shape[1:]], [teacher.shape[1:]])
+    shapes = [student.shape[1:]], [teacher.shape[1:]]
+    term = FeatureTerm(feature_losses.get(name), *shapes, torch.Generator().manual_seed(0))
     labels = torch.tensor(LABELS).repeat(len(student) // len(LABELS))
     loss: torch.Tensor = term.double()([student], [teacher], labels)
     return loss
@@ -206,8 +207,6 @@ def test_fitnets_regressor_is_a_linear_map_of_the_channels(shape: tuple[int, ...
     term.double()
     weight, bias = list(term.parameters())
     assert weight.shape == (3, 6, *[1] * (len(shape) - 2))
-    first = term([student], [teacher], torch.tensor(LABELS)).item()
-    assert first == pytest.approx(float(((student[:, :3] - teacher) ** 2).mean()))
     with torch.no_grad():
         weight.copy_(maps(3, tuple(weight.shape)))
         bias.copy_(maps(4, (3,)))
@@ -219,8 +218,9 @@ def test_fitnets_regressor_is_a_linear_map_of_the_channels(shape: tuple[int, ...
 
 def test_the_term_is_the_sum_over_the_layers_each_with_its_own_regressor() -> None:
     student, teacher = [maps(1), maps(2, (4, 7))], [maps(3), maps(4, (4, 5))]
-    shapes = [[map_.shape[1:] for map_ in of] for of in (student, teacher)]
-    term = FeatureTerm(feature_losses.get("fitnet"), *shapes).double()
+    ours, theirs = ([map_.shape[1:] for map_ in of] for of in (student, teacher))
+    generator = torch.Generator().manual_seed(0)
+    term = FeatureTerm(feature_losses.get("fitnet"), ours, theirs, generator).double()
     assert [tuple(weight.shape) for weight in term.parameters()] == [
         *((3, 3, 1, 1), (3,)),
         *((5, 7), (5,)),

@@ -211,7 +211,7 @@ def test_a_regressor_learns_with_its_student_and_is_not_kept(strategy: str) -> N
     kept, terms = rule(fusion(model(1), [sent(model(2))], config))
     assert terms["feature"] > 0
     assert len(Watched.made) == 6, "three layers, two directions or two parents"
-    weights = [regressor.weight.detach() for regressor in Watched.made]
+    weights = [next(regressor.parameters()).detach() for regressor in Watched.made]
     moved = [weight - torch.eye(len(weight)).view_as(weight) for weight in weights]
     assert all(change.abs().max() > 0 for change in moved)
     assert kept.state_dict().keys() == model(1).state_dict().keys()

@@ -15,7 +15,7 @@ from deffd_flower.errors import RequestError
 from deffd_flower.peer import Peer
 from deffd_flower.qkd.link import block_seconds, secret_key_length
 from deffd_flower.qkd.plan import PackageSize, SuitePlan, largest_models, significant
-from deffd_flower.qkd.planner import Planner, package_size
+from deffd_flower.qkd.planner import Planner, package_sizes
 from deffd_flower.qkd.pool import KeyPool, PoolSettings
 from deffd_flower.qkd.presets import links
 from deffd_flower.qkd.production import CALM, Disturbance, block_yield
@@ -23,7 +23,7 @@ from deffd_flower.qkd.simulation import controller_of
 from deffd_flower.qkd.traffic import Reuse, Traffic, evened
 from deffd_flower.request import resolve
 from deffd_flower.strategy.dispatch import Consignment, Dispatcher
-from deffd_flower.strategy.plans import plans
+from deffd_flower.strategy.plans import Transfer, plans
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.strategy.topology import topology
 from deffd_flower.transport.desk import sae_id
@@ -44,6 +44,10 @@ def request(**keys: object) -> RunConfig:
 
 def planned(config: RunConfig, package: PackageSize = MB, suite: str = "otp") -> SuitePlan:
     return Planner(config, package).suite(suite)
+
+
+def sized(*sizes: int) -> list[PackageSize]:
+    return [PackageSize(size, size // 4, size // 10) for size in sizes]
 
 
 BLOCK = block_yield(links.get("lim-50km"), 0.11, CALM)
@@ -145,10 +149,10 @@ def envelope(consignment: Consignment, size: int) -> bytes:
     return header.encode() + bytes(size + suite.tag_bytes)
 
 
-def simulated_rounds_per_day(config: RunConfig, size: int, days: float = 1) -> float:
+def simulated_rounds_per_day(config: RunConfig, *by_model: int, days: float = 1) -> float:
     """Let the dispatcher and the controller of a real run work for a day."""
     graph = topology(config)
-    sizes = dict.fromkeys(range(config.clients), size)
+    sizes = {client: by_model[config.cast.place(client)] for client in range(config.clients)}
     dispatcher = Dispatcher(config, graph, controller_of(config), sizes)
     draw = plans.get(strategies.get(config.strategy)().plan)
     rounds = 0
@@ -158,6 +162,7 @@ def simulated_rounds_per_day(config: RunConfig, size: int, days: float = 1) -> f
         consigned = dispatcher.begin_round(rounds, plan)
         assert len(consigned) == len(plan.transfers), "nothing may be skipped"
         for consignment in consigned:
+            size = sizes[consignment.transfer.sender]
             dispatcher.sent(consignment, envelope(consignment, size), 1.0)
         dispatcher.end_round()
     return rounds * DAY / dispatcher.controller.now
@@ -182,6 +187,25 @@ def test_a_simulated_day_has_as_many_rounds_as_planned(
     assert plan.limited_by == limit
     day = simulated_rounds_per_day(config, size)
     assert plan.rounds_per_day == pytest.approx(day, rel=0.02)
+
+
+@pytest.mark.parametrize(("network", "large"), [("direct", 9_000), ("metro-ring", 90_000)])
+def test_models_of_several_sizes_load_the_links_as_planned(network: str, large: int) -> None:
+    """Clients 0 and 2 send nine times as much as 1 and 3: the link 0-2 is the bottleneck."""
+    sizes = large, large // 9
+    usual = {"link": "idq-class", "suite": "otp", "head_start_s": 0, "round_compute_s": 5}
+    config = request(**usual, model="cnn,mlp", clients=4, seed=1, qkd_network=network)
+    plan = Planner(config.replace(seed=2), *sized(*sizes)).suite("otp")
+    assert plan.limited_by == "key"
+    if network == "direct":
+        bits = {link.link: link.bits for link in plan.links}
+        both = [8 * size + 256 for size in sizes]
+        expected = {"0-2": both[0], "1-3": both[1]}
+        for link in bits:
+            mean = expected.get(link, sum(both) / 2)
+            assert bits[link] == pytest.approx(mean / 3, rel=0.03)
+    day = simulated_rounds_per_day(config, *sizes)
+    assert plan.rounds_per_day == pytest.approx(day, rel=0.03)
 
 
 def test_relays_share_the_load_as_planned_where_links_differ(tmp_path: Path) -> None:
@@ -286,11 +310,24 @@ def test_every_link_of_a_ring_is_planned_alike() -> None:
 def test_sizes_are_those_that_a_peer_seals() -> None:
     config = request(model="mlp", strategy="combo", segments=7)
     peer = Peer(0, client_data(config, 0), config)
-    size = package_size(config)
+    (size,) = package_sizes(config)
     assert size.bytes == len(peer.package([]))
     assert size.segment_bytes == len(peer.package([0]))
     assert size.parameters == sum(weights.numel() for weights in peer.model.parameters())
     assert size.parameters_in(size.bytes) == size.parameters
+
+
+def test_sizes_of_several_models_are_those_that_their_peers_seal() -> None:
+    config = request(model="mlp*2,cnn,defkt-cnn")
+    sizes = package_sizes(config)
+    peers = [Peer(client, client_data(config, client), config) for client in (0, 2, 3)]
+    assert [size.bytes for size in sizes] == [len(peer.package([])) for peer in peers]
+    planner = Planner(config, *sizes)
+    assert [planner.message_bytes(Transfer(sender, 9)) for sender in (0, 1, 2, 3, 4)] == [
+        *[sizes[0].bytes] * 2,
+        *(sizes[1].bytes, sizes[2].bytes, sizes[0].bytes),
+    ]
+    assert largest_models(planner.suite("otp"), *sizes) is None
 
 
 @pytest.mark.parametrize("strategy", ["def-fd", "combo"])

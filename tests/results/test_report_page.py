@@ -92,6 +92,24 @@ def test_the_table_of_clients_has_each_clients_last_values(finished: Path) -> No
     assert "Clients after round 4" in words
 
 
+def test_several_architectures_are_told_apart(make_run: MakeRun) -> None:
+    directory = make_run(clients=3, finish=False)
+    lines = (directory / "clients.csv").read_text().splitlines()
+    models = ["model", *["net", "mlp", "net"] * 4]
+    mixed = [f"{line},{model}" for line, model in zip(lines, models, strict=True)]
+    (directory / "clients.csv").write_text("\n".join(mixed) + "\n")
+    words = Page(render(directory)).words
+    start = words.index("net")
+    # Accuracies after round 4 are 70.0, 73.3 and 76.7 %; client 1, the mlp, has no absent class.
+    means = ["73.3", "83.3", "88.3", "78.3"]
+    assert words[start : start + 14] == ["net", "2", *means, "53.3", "mlp", "1", *means, "–"]
+    assert words[start + 14 :].count("net") == 2, "each client's row says what it has"
+
+
+def test_one_architecture_needs_no_table_of_its_own(finished: Path) -> None:
+    assert "model-table" not in Page(finished / "report.html").values("id")
+
+
 def test_the_page_needs_no_network(finished: Path) -> None:
     page = Page(finished / "report.html")
     references = page.values("src", "href", "xlink:href", "srcset", "action", "data", "poster")

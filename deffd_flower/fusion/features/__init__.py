@@ -6,6 +6,10 @@ well if it has a parameter ``labels``. A loss with something to train is an ``nn
 made anew for each student, teacher and layer from the shapes of their maps, trained with the
 student, never sent. See `FeatureTerm`.
 
+Models of different architectures have different numbers of layers, and maps of different shapes.
+Layers are `matched` by relative depth. ``at``, ``sp``, ``rkd`` and ``pkt`` compare maps of any
+shapes; before the others comes an `Adapter` where shapes differ.
+
 With f flattened to [B, D], d = f_student - f_teacher, and all values averaged over the batch:
 
 =======  =====================================================  ==================================
@@ -29,15 +33,26 @@ with D = 6272 and an RMS gap of 0.3 they are 0.09, 23.8 and 565. ``gamma=auto`` 
 """
 
 from deffd_flower.fusion.features import classwise, distances, regressor, relations
-from deffd_flower.fusion.features.registry import FeatureLoss, feature_losses
+from deffd_flower.fusion.features.adapter import Adapter
+from deffd_flower.fusion.features.depth import matched
+from deffd_flower.fusion.features.registry import (
+    FeatureLoss,
+    any_shapes,
+    feature_losses,
+    takes_any_shapes,
+)
 from deffd_flower.fusion.features.term import FeatureTerm
 
 __all__ = [
+    "Adapter",
     "FeatureLoss",
     "FeatureTerm",
+    "any_shapes",
     "classwise",
     "distances",
     "feature_losses",
+    "matched",
     "regressor",
     "relations",
+    "takes_any_shapes",
 ]

@@ -1,7 +1,7 @@
 """Feature losses that compare relations: where a layer looks, and which samples it finds alike.
 
-They need no equal channels, so student and teacher may be of different architectures. A batch of
-one sample has no relations: ``sp``, ``rkd`` and ``pkt`` are zero for it.
+They need no equal shapes, so student and teacher may be of different architectures, and get no
+adapter. A batch of one sample has no relations: ``sp``, ``rkd`` and ``pkt`` are zero for it.
 """
 
 import torch
@@ -10,13 +10,14 @@ from torch.nn import functional
 
 from deffd_flower.errors import RequestError
 from deffd_flower.fusion.features.pooling import to_smaller
-from deffd_flower.fusion.features.registry import feature_losses
+from deffd_flower.fusion.features.registry import any_shapes, feature_losses
 
 TINY = 1e-12
 DISTANCES, ANGLES = 25.0, 50.0
 
 
 @feature_losses.register("at")
+@any_shapes
 def attention(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean squared gap between the normalised spatial attention maps.
 
@@ -39,6 +40,7 @@ def attention(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @feature_losses.register("sp")
+@any_shapes
 def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the squared gap between the samples' normalised similarity matrices, over B^2.
 
@@ -49,6 +51,7 @@ def similarity_preserving(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @feature_losses.register("rkd")
+@any_shapes
 def relational(student: Tensor, teacher: Tensor) -> Tensor:
     """Return 25 times the gap between pairwise distances plus 50 times that between angles.
 
@@ -63,6 +66,7 @@ def relational(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 @feature_losses.register("pkt")
+@any_shapes
 def probabilistic(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean over samples of KL(teacher's neighbourhood || student's).
 
