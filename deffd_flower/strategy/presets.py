@@ -29,13 +29,14 @@ class Preset:
 
 
 GRAPH = frozenset({"topology", "topology-degree", "topology-probability", "pairs", "pairing-seed"})
+PARTNER = frozenset({"partner"})
 LEARNING = frozenset({"ce-weight", "fusion-epochs"})
 LOGITS = frozenset({"kd-weight", "kd-loss", "dkd-beta", "temperature", "teacher-weight"})
 MUTUAL = frozenset({"receiver-keeps", "fusion-update", "teacher", "anchor"})
 FEATURES = frozenset({"feature-loss", "gamma", "gamma-share", "feature-layers"})
 SEGMENTS = frozenset({"segments", "segment-peers"})
 AVERAGING = frozenset({"average-epochs"})
-OPTIONS = GRAPH | LEARNING | LOGITS | MUTUAL | FEATURES | SEGMENTS | AVERAGING
+OPTIONS = GRAPH | PARTNER | LEARNING | LOGITS | MUTUAL | FEATURES | SEGMENTS | AVERAGING
 
 RECOMMENDED: Mapping[str, Value] = {"calibrate": "prior", "feature-loss": "l2", "gamma": 0.03}
 """What makes `def_fd_plus` of Def-FD."""
@@ -46,7 +47,7 @@ strategies: Registry[Callable[[], Preset]] = Registry("strategy")
 @strategies.register("def-fd")
 def def_fd() -> Preset:
     """Distil logits and feature maps (Yang and Lee; the paper of this project)."""
-    return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS | MUTUAL | FEATURES)
+    return Preset("pairs", "distil", GRAPH | PARTNER | LEARNING | LOGITS | MUTUAL | FEATURES)
 
 
 @strategies.register("def-fd-plus")
@@ -59,25 +60,25 @@ def def_fd_plus() -> Preset:
 @strategies.register("def-kt")
 def def_kt() -> Preset:
     """Distil logits only (Li, Li, Varshney 2021)."""
-    return Preset("pairs", "distil", GRAPH | LEARNING | LOGITS | MUTUAL, {"gamma": 0.0})
+    return Preset("pairs", "distil", GRAPH | PARTNER | LEARNING | LOGITS | MUTUAL, {"gamma": 0.0})
 
 
 @strategies.register("hand-off")
 def hand_off() -> Preset:
     """Keep the received model and train it on: no distillation."""
-    return Preset("pairs", "distil", GRAPH | LEARNING, {"gamma": 0.0, "kd-weight": 0.0})
+    return Preset("pairs", "distil", GRAPH | PARTNER | LEARNING, {"gamma": 0.0, "kd-weight": 0.0})
 
 
 @strategies.register("average-then-distil")
 def average_then_distil() -> Preset:
     """Average the two models of a pair, then teach the mean by both."""
-    return Preset("pairs", "average-then-distil", GRAPH | LEARNING | LOGITS | FEATURES)
+    return Preset("pairs", "average-then-distil", GRAPH | PARTNER | LEARNING | LOGITS | FEATURES)
 
 
 @strategies.register("full-avg")
 def full_avg() -> Preset:
     """Average the two models of a pair."""
-    return Preset("pairs", "pair-mean", GRAPH | AVERAGING)
+    return Preset("pairs", "pair-mean", GRAPH | PARTNER | AVERAGING)
 
 
 @strategies.register("combo")
