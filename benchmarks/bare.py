@@ -15,6 +15,7 @@ from deffd_flower.data.client import client_data
 from deffd_flower.data.datasets import normalise
 from deffd_flower.peer import Peer
 from deffd_flower.randomness import torch_generator
+from deffd_flower.strategy.knowledge import Knowledge
 from deffd_flower.strategy.plans import plans
 from deffd_flower.strategy.topology import topology
 
@@ -42,7 +43,8 @@ class BareLoop:
         self._optimiser(self.models[0])
         graph = topology(config)
         rounds = range(1, config.rounds + 1)
-        self._plans = {number: plans.get("pairs")(config, graph, number) for number in rounds}
+        plan = plans.get("pairs")
+        self._plans = {number: plan(Knowledge(config, graph, number)) for number in rounds}
         self._mail: dict[int, nn.Module] = {}
 
     def round(self, number: int) -> None:

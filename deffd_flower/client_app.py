@@ -5,8 +5,10 @@ greeting need not wait for it.
 
 Wire format, after the transport mod has opened the message:
 
-* in: ``config``, the `Orders`, and ``received``, an ArrayRecord of packages in arrival order;
-* out: ``metrics`` and ``outgoing``, an ArrayRecord of packages in the outbox's order.
+* in: ``config``, the `Orders`, and ``received``, an ArrayRecord of packages in arrival order, with
+  their ``senders``;
+* out: ``metrics`` and ``outgoing``, an ArrayRecord of packages in the outbox's order; sometimes
+  `Nominations`.
 
 A message with ``arrays`` comes from a central strategy such as Flower's FedAvg.
 """
@@ -14,7 +16,7 @@ A message with ``arrays`` comes from a central strategy such as Flower's FedAvg.
 import functools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flwr.app import (
     Array,
@@ -31,9 +33,17 @@ from flwr.clientapp import ClientApp
 from deffd_flower.ahead import take_over
 from deffd_flower.errors import DeffdError, RequestError
 from deffd_flower.node import client_config, partition_id
-from deffd_flower.state import forget_weights, load_weights, save_weights
-from deffd_flower.strategy.orders import Orders
-from deffd_flower.transport.mod import PACKAGE, transport_mod
+from deffd_flower.randomness import numpy_generator
+from deffd_flower.state import (
+    forget_weights,
+    load_acquaintances,
+    load_weights,
+    save_acquaintances,
+    save_weights,
+)
+from deffd_flower.strategy.orders import Nominations, Orders
+from deffd_flower.strategy.partners import nominates
+from deffd_flower.transport.mod import PACKAGE, SENDERS, transport_mod
 
 if TYPE_CHECKING:
     from deffd_flower.peer import Peer
@@ -151,7 +161,8 @@ def peer_of(context: Context) -> "Peer":
     torch.backends.cudnn.allow_tf32 = False
     config = client_config(context)
     partition = partition_id(context.node_config, config.clients)
-    return Peer(partition, client_data(config, partition), config, load_weights(context))
+    data = client_data(config, partition)
+    return Peer(partition, data, config, load_weights(context), load_acquaintances(context))
 
 
 def _judged(peer: "Peer") -> Metrics:
@@ -168,6 +179,9 @@ def _fuse(message: Message, peer: "Peer") -> Metrics:
     if not mail:
         return {}
     packages = [Package.decode(array.data) for array in mail.values()]
+    if nominates(peer.config):
+        senders = cast("list[int]", message.content.config_records[SENDERS]["partitions"])
+        peer.acquaintances.meet(senders, packages)
     return dict(peer.fuse(packages, _orders(message).mail_round))
 
 
@@ -190,12 +204,27 @@ def _reply(
     started: float,
     records: dict[str, ArrayRecord] | None = None,
 ) -> Message:
-    """Answer, and only then let the new model become this client's state."""
+    """Answer, and only then let what is new become this client's state."""
     ahead = metrics.pop("ahead-s", 0.0)
     seconds = time.perf_counter() - started + (ahead if isinstance(ahead, float) else 0.0)
     metrics |= {"num-examples": float(len(peer.data.train)), "compute-s": seconds}
     content = RecordDict({"metrics": MetricRecord(dict(metrics)), **(records or {})})
+    if peer.acquaintances.changed:
+        _nominations(message, peer).write(content)
     reply = Message(content, reply_to=message)
     if peer.changed:
         save_weights(context, peer.weights(), peer.config.client_state)
+    if peer.acquaintances.changed:
+        save_acquaintances(context, peer.acquaintances.known)
     return reply
+
+
+def _nominations(message: Message, peer: "Peer") -> Nominations:
+    """Return whom the client prefers to meet, now that it has heard of somebody's classes.
+
+    What decides among equals is keyed by the round in which the mail was sent, which does not
+    depend on the message that it came with.
+    """
+    seed, mail_round = peer.config.seed_of("pairing"), _orders(message).mail_round
+    generator = numpy_generator(seed, "preference", peer.partition, mail_round)
+    return Nominations(tuple(peer.acquaintances.preference(generator)))

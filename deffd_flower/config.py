@@ -110,6 +110,7 @@ class RunConfig(BaseModel):
         0.3, description="rewiring of small-world, edges of erdos-renyi"
     )
     pairs: CountOrZero = Field(0, description="Q: models sent per round; 0: half the clients")
+    partner: str = Field("random", description="which neighbour a sender writes to")
 
     suite: str = Field("aes", description="how models are sealed: aes, otp, hybrid, pqc, none")
     min_suite: str = Field("", description="weakest suite a client seals or opens; empty: suite")
@@ -155,7 +156,7 @@ class RunConfig(BaseModel):
         False, description="clients tell the server 64 numbers of their weights, to see them agree"
     )
     share_label_counts: bool = Field(
-        True, description="clients tell the server their label counts, for the partition picture"
+        True, description="clients tell the server their label counts; it may pair clients by them"
     )
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
     precision: Literal["float32", "bf16"] = Field(

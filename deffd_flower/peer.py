@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from deffd_flower.acquaintances import Acquaintances
 from deffd_flower.config import RunConfig
 from deffd_flower.consensus import projection
 from deffd_flower.data.client import ClientData
@@ -25,6 +26,7 @@ from deffd_flower.models.blueprint import Blueprint
 from deffd_flower.models.registry import Shape
 from deffd_flower.models.taps import feature_layers
 from deffd_flower.randomness import derived_seed, seed_layers, torch_generator
+from deffd_flower.strategy.partners import nominates
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.training import Batch, Samples, arithmetic, least_batch, train
 from deffd_flower.transport.codec import decode_tensors, encode_tensors
@@ -47,16 +49,23 @@ class Peer:
         data: Its own samples and the global test set.
         config: The run's keys.
         weights: Its model as `weights` gave it; ``None`` for the initial one.
+        known: What it knew of its peers' classes before; see `Acquaintances`.
 
     Attributes:
         architecture: Which of the run's models it has, as its place in ``config.cast.names``;
             ``None`` where there is but one.
         model: Its model.
         changed: Whether the model is another than ``weights``.
+        acquaintances: What it knows of its peers' classes.
     """
 
     def __init__(
-        self, partition: int, data: ClientData, config: RunConfig, weights: bytes | None = None
+        self,
+        partition: int,
+        data: ClientData,
+        config: RunConfig,
+        weights: bytes | None = None,
+        known: Mapping[int, bytes] | None = None,
     ) -> None:
         self.partition = partition
         self.data = data
@@ -64,6 +73,7 @@ class Peer:
         self.architecture = config.cast.place(partition) if config.cast.several else None
         self.model = self._blueprint(self.architecture).copy()
         self.changed = weights is None
+        self.acquaintances = Acquaintances(data.label_counts > 0, known or {})
         if weights is not None:
             self.model.load_state_dict(decode_tensors(weights))
 
@@ -225,7 +235,8 @@ class Peer:
     @property
     def _held(self) -> Tensor | None:
         """Which classes it has samples of, bool [C], where peers are to know."""
-        return self.data.label_counts > 0 if self.config.teacher_weight == "presence" else None
+        told = self.config.teacher_weight == "presence" or nominates(self.config)
+        return self.data.label_counts > 0 if told else None
 
     @property
     def _cuda(self) -> list[torch.device]:

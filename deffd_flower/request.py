@@ -11,6 +11,7 @@ from deffd_flower.data.partitioners import OPTIONS
 from deffd_flower.errors import RequestError
 from deffd_flower.qkd.simulation import controller_of
 from deffd_flower.strategy.dispatch import suites_in_play
+from deffd_flower.strategy.partners import partner_of
 from deffd_flower.strategy.presets import apply_preset, strategies
 from deffd_flower.strategy.topology import topology
 from deffd_flower.transport.rekeying import RekeyPolicy
@@ -32,6 +33,7 @@ def resolve(request: Mapping[str, object]) -> RunConfig:
     _check_fusion(config)
     _check_models(config)
     _check_keys(config)
+    _check_partner(config)
     _check_evaluation(config)
     _check_engine(config)
     return _check_data(config)
@@ -197,6 +199,17 @@ def _check_keys(config: RunConfig) -> None:
         _refuse_given(config, _REKEY, f"suite={config.suite} uses no key twice; leave it out")
     if config.key_source == "embedded":
         controller_of(config)
+
+
+def _check_partner(config: RunConfig) -> None:
+    if not partner_of(config).takes_key:
+        return
+    if config.key_source != "embedded":
+        advice = f"what links hold is the key managers' affair with key-source={config.key_source}"
+        raise RequestError("partner", config.partner, f"{advice}; take another rule")
+    if not suites.get(config.suite)().key_bits(1):
+        advice = f"goes by QKD key, and suite={config.suite} uses none; take another rule"
+        raise RequestError("partner", config.partner, advice)
 
 
 def _refuse_given(config: RunConfig, keys: Iterable[str], advice: str) -> None:

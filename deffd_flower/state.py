@@ -1,4 +1,4 @@
-"""Where a client's model waits between two messages.
+"""Where a client's model waits between two messages, and what it knows of its peers.
 
 Flower keeps a client's state with the server's side of the engine and sends it along with every
 message. Above a few megabytes that costs more than the work of a small client, and a file is
@@ -8,7 +8,7 @@ fails leaves the old version current.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context
@@ -17,6 +17,7 @@ from deffd_flower.errors import DeffdError
 
 DISK_ABOVE = 4_000_000
 _RECORD, _WEIGHTS, _STYPE = "model", "weights", "deffd.weights.v1"
+_ACQUAINTANCES = "acquaintances"
 
 
 def load_weights(context: Context) -> bytes | None:
@@ -51,6 +52,18 @@ def save_weights(context: Context, weights: bytes, where: str) -> None:
     else:
         array = Array("uint8", (len(weights),), _STYPE, weights)
         context.state[_RECORD] = ArrayRecord({_WEIGHTS: array})
+
+
+def load_acquaintances(context: Context) -> dict[int, bytes]:
+    """Return what the client has saved of its peers' classes, by partition id."""
+    record = context.state.config_records.get(_ACQUAINTANCES, ConfigRecord())
+    return {int(peer): held for peer, held in record.items() if isinstance(held, bytes)}
+
+
+def save_acquaintances(context: Context, known: Mapping[int, bytes]) -> None:
+    """Make what a client knows of its peers its state."""
+    record = ConfigRecord({str(peer): held for peer, held in known.items()})
+    context.state[_ACQUAINTANCES] = record
 
 
 def forget_weights(context: Context) -> None:

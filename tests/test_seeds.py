@@ -13,6 +13,7 @@ from deffd_flower.data.client import client_data
 from deffd_flower.errors import RequestError
 from deffd_flower.peer import Peer
 from deffd_flower.request import resolve
+from deffd_flower.strategy.knowledge import Knowledge
 from deffd_flower.strategy.plans import pairs, segments
 from deffd_flower.strategy.topology import topology
 from deffd_flower.training import Samples
@@ -48,8 +49,9 @@ def pairing_of(config: RunConfig) -> list[object]:
     """Return the graph, the pairs and the segments."""
     graph = topology(config)
     assert graph is not None
-    pulled = segments(config.replace(strategy="combo"), None, 1).transfers
-    drawn = [(transfer.sender, transfer.receiver) for transfer in pairs(config, None, 1).transfers]
+    known = Knowledge(config, None, 1)
+    pulled = segments(known).transfers
+    drawn = [(transfer.sender, transfer.receiver) for transfer in pairs(known).transfers]
     return [drawn, sorted(graph.edges)[:5], [transfer.segments for transfer in pulled][:2]]
 
 

@@ -7,7 +7,13 @@ from flwr.app import Context, RecordDict
 
 from deffd_flower import state
 from deffd_flower.errors import DeffdError
-from deffd_flower.state import forget_weights, load_weights, save_weights
+from deffd_flower.state import (
+    forget_weights,
+    load_acquaintances,
+    load_weights,
+    save_acquaintances,
+    save_weights,
+)
 from tests.e2e.test_engines import run_in_process
 
 
@@ -58,6 +64,19 @@ def test_two_versions_are_kept_at_most_and_none_after_the_farewell(
     assert files(tmp_path) == ["4", "5"]
     forget_weights(context)
     assert files(tmp_path) == []
+
+
+def test_acquaintances_are_replaced_whole_and_a_message_that_fails_leaves_them(
+    context: Context,
+) -> None:
+    assert load_acquaintances(context) == {}
+    save_acquaintances(context, {3: b"\1\0"})
+    before = dict(context.state)
+    save_acquaintances(context, {3: b"\1\0", 10: b"\1\1"})
+    assert load_acquaintances(context) == {3: b"\1\0", 10: b"\1\1"}
+    context.state.clear()
+    context.state.update(before)
+    assert load_acquaintances(context) == {3: b"\1\0"}
 
 
 def test_a_file_that_is_gone_says_what_to_do(context: Context) -> None:

@@ -21,7 +21,8 @@ class Package:
         model: The sender's state dict; empty when segments travel.
         segments: Index -> slice of the sender's flattened parameters (1-D).
         held: The classes the sender has samples of, bool [C]; ``None`` unless the receiver needs
-            to know (``teacher-weight=presence``). Sealed with the rest, so no relay can read it.
+            to know: with ``teacher-weight=presence``, and where clients tell the server whom they
+            prefer to meet. Sealed with the rest, so no relay can read it.
         architecture: Which of the run's models it is, as its place in ``RunConfig.cast.names``;
             ``None`` where there is but one.
     """

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import combinations
 
-from deffd_flower.config import RunConfig
+from deffd_flower.config import DEFAULTS, RunConfig
 from deffd_flower.errors import RequestError
 from deffd_flower.qkd.attacks import LinkAttack
 from deffd_flower.qkd.eve import parse_attacks
@@ -74,13 +74,17 @@ class Planner:
         traffic: What the federation asks of it.
 
     Raises:
-        RequestError: The strategy has no peers that write to each other, or a key is wrong.
+        RequestError: The strategy has no peers that write to each other, who writes to whom follows
+            from what happens in the run, or a key is wrong.
     """
 
     def __init__(self, config: RunConfig, *packages: PackageSize) -> None:
         if not strategies.get(config.strategy)().plan:
             advice = "is a central server's; only peers that write to each other use QKD keys"
             raise RequestError("strategy", config.strategy, advice)
+        if config.partner != DEFAULTS["partner"]:
+            advice = "follows the run, while a plan reckons with random pairs; leave it out"
+            raise RequestError("partner", config.partner, advice)
         self.network = controller_of(config).network
         self.traffic = Traffic(config, self.network)
         self.config = config

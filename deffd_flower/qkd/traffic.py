@@ -15,6 +15,7 @@ import numpy as np
 from deffd_flower.config import RunConfig
 from deffd_flower.errors import RequestError
 from deffd_flower.qkd.network import DirectNetwork, QkdNetwork, Route, Width
+from deffd_flower.strategy.knowledge import Knowledge
 from deffd_flower.strategy.plans import Transfer, plans
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.strategy.topology import topology
@@ -105,7 +106,8 @@ class Traffic:
         counted = self._direct and not self.alike
         wanted = 1 if self.exact else _COUNTED if counted else _OTHERS
         while wanted > 0:
-            self.rounds.append(plans.get(name)(config, graph, len(self.rounds) + 1).transfers)
+            knowledge = Knowledge(config, graph, len(self.rounds) + 1)
+            self.rounds.append(plans.get(name)(knowledge).transfers)
             wanted -= max(1, len(self.rounds[-1]))
 
     @cached_property

@@ -19,6 +19,7 @@ from deffd_flower.results.situation import (
     weakest,
 )
 from deffd_flower.results.table import count
+from deffd_flower.strategy.partners import partners
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def claims(config: Mapping[str, object], summary: Mapping[str, object]) -> list[
     if "suite" not in config or config.get("strategy") == "local":
         return told
     run = situation(config, summary)
-    return [*(judge(run) for judge in _JUDGES), *_never(run), *told]
+    return [*(judge(run) for judge in _JUDGES), *_never(run), *_partners(config), *told]
 
 
 def _secret_from_the_server(run: Situation) -> Claim:
@@ -149,6 +150,22 @@ _PROJECTIONS = Claim(
     "guess of one; too little to work out a model of many more than 64 weights.",
     "Reading along on the server.",
 )
+
+
+def _partners(config: Mapping[str, object]) -> list[Claim]:
+    """Return what the server learns of clients so that it can choose partners."""
+    name = str(config.get("partner", "random"))
+    if name == "random":
+        return []
+    guarantee = "Choosing partners tells the server nothing that it would not know otherwise"
+    if name not in partners.names():
+        source = f"{name} is a rule of your own, which this table does not judge."
+        return [Claim(guarantee, Holds.NO, source, "Reading along on the server.")]
+    rule = partners.get(name)
+    source = f"Partners are chosen by partner={name}. {rule.reveals}"
+    if rule.nominates and not config.get("share-label-counts", True):
+        return [Claim(guarantee, Holds.NO, source, "Reading along on the server.")]
+    return [Claim(guarantee, Holds.YES, source, "A changed program on the clients.")]
 
 
 def _never(run: Situation) -> list[Claim]:

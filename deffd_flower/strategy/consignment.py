@@ -112,6 +112,13 @@ class BaseDispatcher(ABC):
         """Return the links' key, where the server knows of it."""
 
     @abstractmethod
+    def available(self, sender: int, receiver: int) -> int:
+        """Return the key bits that a message between two clients could have now.
+
+        0 where the server does not know.
+        """
+
+    @abstractmethod
     def close(self) -> None:
         """Bring the books to their end, and check them.
 

@@ -123,6 +123,10 @@ class Dispatcher(BaseDispatcher):
         """Return the links' key."""
         return self.controller.levels()
 
+    def available(self, sender: int, receiver: int) -> int:
+        """Return the key bits that a message between two clients could have now."""
+        return self.controller.available(sender, receiver)
+
     def again(self, starved: Sequence[Consignment]) -> list[Consignment]:
         """Return nothing: key that was granted is there."""
         return []

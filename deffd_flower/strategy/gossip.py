@@ -25,6 +25,7 @@ from deffd_flower.strategy.consignment import BaseDispatcher, Consignment
 from deffd_flower.strategy.evaluation import Patience, Phase, numbers, report_evaluation
 from deffd_flower.strategy.letters import Letters
 from deffd_flower.strategy.mailbox import Mail, Mailboxes, Readiness
+from deffd_flower.strategy.notebook import Notebook
 from deffd_flower.strategy.observer import Metrics, Observer
 from deffd_flower.strategy.orders import Orders, Parcel, Refusals
 from deffd_flower.strategy.plans import RoundPlan, plans
@@ -55,7 +56,7 @@ class Gossip(Strategy):
         self.dispatcher = dispatcher
         self.observer = observer
         self._plan_round = plans.get(strategies.get(config.strategy)().plan)
-        self._graph = topology(config)
+        self._notebook = Notebook(config, topology(config), roster, dispatcher.available)
         self._mail = Mailboxes()
         self._plan = RoundPlan([], [])
         self._outgoing: dict[int, list[Consignment]] = {}
@@ -80,7 +81,7 @@ class Gossip(Strategy):
         exchange, where the grid allows it, so that nobody waits for the slowest to train.
         """
         self._grid, self._flower_config = grid, config
-        self._plan = self._plan_round(self.config, self._graph, server_round)
+        self._plan = self._plan_round(self._notebook.knowledge(server_round))
         consigned = self.dispatcher.begin_round(server_round, self._plan)
         self._outgoing = _by_sender(consigned)
         self._starved = []
@@ -110,8 +111,7 @@ class Gossip(Strategy):
         """Put what the senders sealed into the receivers' mailboxes."""
         for partition, reply in self._phase.all(replies):
             if reply is not None:
-                self._note_evaluation(partition, reply)
-                self._note_unopened(partition, reply)
+                self._note(partition, reply)
                 self._take_outbox(server_round, partition, reply)
             self._readiness.answered(partition)
         self._lose_the_rest()
@@ -133,8 +133,7 @@ class Gossip(Strategy):
     ) -> MetricRecord | None:
         """Collect every client's accuracies."""
         for partition, reply in self._phase.good(replies):
-            self._note_evaluation(partition, reply)
-            self._note_unopened(partition, reply)
+            self._note(partition, reply)
         if not self._due(server_round) or not self._known:
             return None
         return report_evaluation(server_round, self._known, self.observer)
@@ -142,15 +141,21 @@ class Gossip(Strategy):
     def summary(self) -> None:
         """Log what is about to happen."""
         log.info(
-            "%s: %d clients, %d pairs per round, topology %s",
+            "%s: %d clients, %d pairs per round, topology %s, partner %s",
             self.config.strategy,
             len(self.roster),
             self.config.pairs_per_round,
             self.config.topology,
+            self.config.partner,
         )
 
     def _due(self, server_round: int) -> bool:
         return server_round % self.config.eval_every == 0 or server_round == self.config.rounds
+
+    def _note(self, partition: int, reply: Message) -> None:
+        self._note_evaluation(partition, reply)
+        self._note_unopened(partition, reply)
+        self._notebook.heard(self._phase.server_round, partition, reply)
 
     def _note_evaluation(self, partition: int, reply: Message) -> None:
         metrics = numbers(reply)
@@ -220,6 +225,7 @@ class Gossip(Strategy):
         # Where a model took long to come, its receiver may have been evaluated without it.
         self._evaluated.discard(transfer.receiver)
         self._mail.post(transfer.receiver, Mail(server_round, transfer.sender, sealed))
+        self._notebook.carried(server_round, transfer)
         share = len(transfer.segments) / self.config.segments or 1.0
         self.dispatcher.sent(consignment, sealed.data, share)
         self.observer.sent(transfer, len(sealed.data), share)

@@ -165,6 +165,10 @@ class KeyManagerDispatcher(BaseDispatcher):
         """Return nothing: the store is the key managers' affair."""
         return {}
 
+    def available(self, sender: int, receiver: int) -> int:
+        """Return 0: the store is the key managers' affair."""
+        return 0
+
     def close(self) -> None:
         """Write the ledger to its end."""
         self._ledger.flush()

@@ -1,7 +1,7 @@
 """What server and client tell each other beside mail and metrics.
 
-The server's ``config`` record of a message holds the client's orders, the ``refusals`` record of a
-reply what the client had no key for.
+The server's ``config`` record of a message holds the client's orders. In a reply, the ``refusals``
+record says what the client had no key for, and ``nominations`` whom it prefers to meet.
 """
 
 from collections.abc import Mapping
@@ -112,6 +112,28 @@ class Refusals:
         """Return what a reply says; nothing where it says nothing."""
         record: Mapping[str, Any] = reply.config_records.get("refusals", ConfigRecord())
         return cls(tuple(record.get("starved", ())), tuple(record.get("unopened", ())))
+
+
+@dataclass(frozen=True)
+class Nominations:
+    """Whom a client prefers to be paired with; why is between it and its peers.
+
+    Attributes:
+        preferred: Partition ids of the peers it has heard from, the best first.
+    """
+
+    preferred: tuple[int, ...] = ()
+
+    def write(self, reply: RecordDict) -> None:
+        """Put a record into a reply."""
+        reply["nominations"] = ConfigRecord({"preferred-peers": list(self.preferred)})
+
+    @classmethod
+    def read(cls, reply: RecordDict) -> "Nominations":
+        """Return what a reply says; nobody where it says nothing."""
+        record: Mapping[str, Any] = reply.config_records.get("nominations", ConfigRecord())
+        told = record.get("preferred-peers", ())
+        return cls(tuple(peer for peer in told if isinstance(peer, int)))
 
 
 def _parcels(record: Mapping[str, Any]) -> list[Parcel]:

@@ -4,12 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-
-from deffd_flower.config import RunConfig
-from deffd_flower.randomness import numpy_generator
 from deffd_flower.registry import Registry
-from deffd_flower.strategy.topology import Graph
+from deffd_flower.strategy.knowledge import Knowledge, Pair
+from deffd_flower.strategy.partners import drawn
 
 
 @dataclass(frozen=True)
@@ -40,34 +37,30 @@ class RoundPlan:
     transfers: list[Transfer]
 
 
-Plan: TypeAlias = "Callable[[RunConfig, Graph | None, int], RoundPlan]"
-plans: "Registry[Plan]" = Registry("plan")
+Plan: TypeAlias = Callable[[Knowledge], RoundPlan]
+plans: Registry[Plan] = Registry("plan")
 
 
 @plans.register("pairs")
-def pairs(config: RunConfig, graph: "Graph | None", server_round: int) -> RoundPlan:
-    """Draw Q disjoint pairs of neighbours; the first of each trains and sends to the second.
-
-    On the complete graph this is Def-KT's draw: 2Q of K clients, k_j paired with k_(j+Q)
-    (Li, Li, Varshney 2021, Procedure 1). A sparse graph may have room for fewer than Q pairs.
-    """
-    drawn = _draw_pairs(config, graph, server_round)
-    return RoundPlan(sorted(sender for sender, _ in drawn), sorted_transfers(drawn))
+def pairs(knowledge: Knowledge) -> RoundPlan:
+    """Disjoint pairs of neighbours by the rule ``partner``; the first trains and sends."""
+    chosen = drawn(knowledge)
+    return RoundPlan(sorted(sender for sender, _ in chosen), sorted_transfers(chosen))
 
 
 @plans.register("segments")
-def segments(config: RunConfig, graph: "Graph | None", server_round: int) -> RoundPlan:
+def segments(knowledge: Knowledge) -> RoundPlan:
     """Draw as `pairs` does; each receiver pulls each segment from senders among its neighbours.
 
     Source: Hu, Jiang, Wang 2019 (arXiv 1908.07782). With ``segment-peers`` = 1 the traffic is
     that of `pairs`: one model per receiver, in pieces from several senders.
     """
-    drawn = _draw_pairs(config, graph, server_round)
-    generator = numpy_generator(config.seed_of("pairing"), "segments", server_round)
-    senders = sorted(sender for sender, _ in drawn)
+    config, chosen = knowledge.config, drawn(knowledge)
+    generator = knowledge.generator("segments")
+    senders = sorted(sender for sender, _ in chosen)
     parcels: dict[tuple[int, int], list[int]] = {}
-    for _, receiver in sorted(drawn, key=lambda pair: pair[1]):
-        reachable = [s for s in senders if graph is None or graph.has_edge(s, receiver)]
+    for _, receiver in sorted(chosen, key=lambda pair: pair[1]):
+        reachable = [sender for sender in senders if knowledge.joined(sender, receiver)]
         for segment in range(config.segments):
             wanted = min(config.segment_peers, len(reachable))
             for sender in generator.choice(reachable, wanted, replace=False):
@@ -77,36 +70,11 @@ def segments(config: RunConfig, graph: "Graph | None", server_round: int) -> Rou
 
 
 @plans.register("nobody")
-def nobody(config: RunConfig, graph: "Graph | None", server_round: int) -> RoundPlan:
+def nobody(knowledge: Knowledge) -> RoundPlan:
     """The senders of `pairs` train, and nothing is sent."""
-    return RoundPlan(pairs(config, graph, server_round).trainers, [])
+    return RoundPlan(pairs(knowledge).trainers, [])
 
 
-def sorted_transfers(drawn: list[tuple[int, int]]) -> list[Transfer]:
+def sorted_transfers(chosen: list[Pair]) -> list[Transfer]:
     """Return whole-model transfers ordered by sender, then receiver."""
-    return [Transfer(*pair) for pair in sorted(drawn)]
-
-
-def _draw_pairs(
-    config: RunConfig, graph: "Graph | None", server_round: int
-) -> list[tuple[int, int]]:
-    generator = numpy_generator(config.seed_of("pairing"), "pairs", server_round)
-    order = generator.permutation(config.clients).tolist()
-    wanted = config.pairs_per_round
-    if graph is None:
-        return list(zip(order[:wanted], order[wanted : 2 * wanted], strict=True))
-    return _draw_neighbours(order, graph, wanted, generator)
-
-
-def _draw_neighbours(
-    order: list[int], graph: Graph, wanted: int, generator: np.random.Generator
-) -> list[tuple[int, int]]:
-    free = set(order)
-    drawn: list[tuple[int, int]] = []
-    for sender in order:
-        partners = sorted(free.intersection(graph[sender]))
-        if sender in free and partners and len(drawn) < wanted:
-            receiver = int(generator.choice(partners))
-            free -= {sender, receiver}
-            drawn.append((sender, receiver))
-    return drawn
+    return [Transfer(*pair) for pair in sorted(chosen)]

@@ -32,13 +32,14 @@ class Preset:
 
 
 GRAPH = frozenset({"topology", "topology-degree", "topology-probability", "pairs", "pairing-seed"})
+PARTNER = frozenset({"partner"})
 LEARNING = frozenset({"ce-weight", "fusion-epochs"})
 LOGITS = frozenset({"kd-weight", "kd-loss", "dkd-beta", "temperature", "teacher-weight"})
 MUTUAL = frozenset({"receiver-keeps", "fusion-update", "teacher", "anchor"})
 FEATURES = frozenset({"feature-loss", "gamma", "gamma-share", "feature-layers"})
 SEGMENTS = frozenset({"segments", "segment-peers"})
 AVERAGING = frozenset({"average-epochs"})
-OPTIONS = GRAPH | LEARNING | LOGITS | MUTUAL | FEATURES | SEGMENTS | AVERAGING
+OPTIONS = GRAPH | PARTNER | LEARNING | LOGITS | MUTUAL | FEATURES | SEGMENTS | AVERAGING
 
 RECOMMENDED: Mapping[str, Value] = {"calibrate": "prior", "lr": 0.02, "lr-schedule": "cosine"}
 """What makes `def_fd_plus` of `average_then_distil`."""
@@ -49,27 +50,27 @@ strategies: Registry[Callable[[], Preset]] = Registry("strategy")
 @strategies.register("def-fd")
 def def_fd() -> Preset:
     """Distil logits and feature maps (Yang and Lee; the paper of this project)."""
-    reads = GRAPH | LEARNING | LOGITS | MUTUAL | FEATURES
+    reads = GRAPH | PARTNER | LEARNING | LOGITS | MUTUAL | FEATURES
     return Preset("pairs", "distil", reads, mixes=True)
 
 
 @strategies.register("def-kt")
 def def_kt() -> Preset:
     """Distil logits only (Li, Li, Varshney 2021)."""
-    reads = GRAPH | LEARNING | LOGITS | MUTUAL
+    reads = GRAPH | PARTNER | LEARNING | LOGITS | MUTUAL
     return Preset("pairs", "distil", reads, {"gamma": 0.0}, mixes=True)
 
 
 @strategies.register("hand-off")
 def hand_off() -> Preset:
     """Keep the received model and train it on: no distillation."""
-    return Preset("pairs", "distil", GRAPH | LEARNING, {"gamma": 0.0, "kd-weight": 0.0})
+    return Preset("pairs", "distil", GRAPH | PARTNER | LEARNING, {"gamma": 0.0, "kd-weight": 0.0})
 
 
 @strategies.register("average-then-distil")
 def average_then_distil() -> Preset:
     """Average the two models of a pair, then teach the mean by both."""
-    return Preset("pairs", "average-then-distil", GRAPH | LEARNING | LOGITS | FEATURES)
+    return Preset("pairs", "average-then-distil", GRAPH | PARTNER | LEARNING | LOGITS | FEATURES)
 
 
 @strategies.register("def-fd-plus")
@@ -81,7 +82,7 @@ def def_fd_plus() -> Preset:
 @strategies.register("full-avg")
 def full_avg() -> Preset:
     """Average the two models of a pair."""
-    return Preset("pairs", "pair-mean", GRAPH | AVERAGING)
+    return Preset("pairs", "pair-mean", GRAPH | PARTNER | AVERAGING)
 
 
 @strategies.register("combo")

@@ -10,7 +10,7 @@ Want of key is no reason to refuse a message. What cannot be sealed or opened no
 import re
 from collections.abc import Mapping
 
-from flwr.app import Array, ArrayRecord, Context, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
 
 from deffd_flower.errors import DeffdError
@@ -23,18 +23,22 @@ from deffd_flower.transport.refusal import (
     Reason,
     Refused,
 )
+from deffd_flower.transport.supply import partition_of
 
 REFUSED, FAILED = 100, 101
 #: Characters of an error's text that reach the server.
 REASON_LENGTH = 500
 _QUOTED = re.compile(r"[-+]?\d*\.\d+(?:e[-+]?\d+)?|\b[0-9a-f]{16,}\b", re.IGNORECASE)
 SEALED, PACKAGE = "deffd.sealed.v1", "deffd.package.v1"
+#: Names the record of who has sent what was received.
+SENDERS = "senders"
 
 
 def transport_mod(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
     """Stand between Flower and the app.
 
-    In the message, ``inbox`` (sealed) becomes ``received`` (plain). In the reply, ``outgoing``
+    In the message, ``inbox`` (sealed) becomes ``received`` (plain), with the ``senders`` that the
+    envelopes name, whatever the server says. In the reply, ``outgoing``
     (plain, in the outbox's order) becomes ``outbox`` (sealed); it is taken out even when nothing
     can be sealed, so that no plaintext leaves the node. Other arrays neither come nor go, unless
     the run's suite is ``none``: a central strategy's ``arrays`` are plaintext, too.
@@ -88,8 +92,11 @@ def _open_inbox(message: Message, desk: Desk) -> list[int]:
         except NoKeyNow:
             unopened.append(place)
     del message.content["inbox"]
-    packages = [each.plaintext for each in sorted(opened, key=sent_order)]
-    message.content["received"] = _arrays(dict(enumerate(packages)), PACKAGE)
+    opened.sort(key=sent_order)
+    packages = dict(enumerate(each.plaintext for each in opened))
+    message.content["received"] = _arrays(packages, PACKAGE)
+    senders = [partition_of(each.header.route.sender) for each in opened]
+    message.content[SENDERS] = ConfigRecord({"partitions": senders})
     return unopened
 
 

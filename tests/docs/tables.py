@@ -30,6 +30,7 @@ from deffd_flower.qkd.networks import networks
 from deffd_flower.qkd.presets import preset_table
 from deffd_flower.registry import Registry
 from deffd_flower.results.table import NAMES
+from deffd_flower.strategy.partners import partners
 from deffd_flower.strategy.presets import GRAPH, OPTIONS, strategies
 from deffd_flower.strategy.topology import topologies
 from deffd_flower.transport.suites import suites
@@ -58,6 +59,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "kd-loss": logit_losses,
     "feature-loss": feature_losses,
     "topology": topologies,
+    "partner": partners,
     "suite": suites,
     "min-suite": suites,
     "qkd-network": networks,
@@ -122,6 +124,18 @@ def reads_table() -> str:
     return table(["key", "strategies that read it"], rows)
 
 
+def partners_table() -> str:
+    """Return every partner rule with whom a sender then writes to."""
+    rows = [[f"`{name}`", first_line(partners.get(name).choose)] for name in _rules()]
+    return table(["`partner`", "a sender writes to"], rows)
+
+
+def reveals_table() -> str:
+    """Return every partner rule with what the server learns for it."""
+    rows = [[f"`{name}`", partners.get(name).reveals] for name in _rules()]
+    return table(["`partner`", "what the server learns for it"], rows)
+
+
 def suites_table() -> str:
     """Return every suite with its rank and its claims, the highest rank first."""
     ranked = sorted(suites.names(), key=lambda name: -suites.get(name).strength)
@@ -176,6 +190,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join([_row(head), "|" + "---|" * len(head), *map(_row, rows), ""])
 
 
+def _rules() -> list[str]:
+    return sorted(partners.names(), key=lambda name: (name != DEFAULTS["partner"], name))
+
+
 def _strategies() -> list[str]:
     return sorted(strategies.names(), key=list(NAMES).index)
 
@@ -210,8 +228,12 @@ def _allowed(key: str, schema: dict[str, Any]) -> str:
 
 TABLES: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"strategies": strategies_table},
-    "docs/configuration.md": {"keys": keys_table, "reads": reads_table},
-    "docs/security.md": {"suites": suites_table},
+    "docs/configuration.md": {
+        "keys": keys_table,
+        "reads": reads_table,
+        "partners": partners_table,
+    },
+    "docs/security.md": {"suites": suites_table, "partners": reveals_table},
     "docs/qkd-simulation.md": {"links": links_table},
     "docs/kme.md": {
         "kme": partial(section_table, KmeConfig),

@@ -16,7 +16,7 @@ from flwr.app import Message
 
 import deffd_flower
 from deffd_flower.client_app import app as client_app
-from deffd_flower.config import FIELDS, FLOWER_SPELLINGS, parse
+from deffd_flower.config import FIELDS, FLOWER_SPELLINGS, RunConfig, parse
 from deffd_flower.engine.local_grid import LocalGrid
 from deffd_flower.federation import federate
 from deffd_flower.kme.config import (
@@ -141,7 +141,7 @@ class ListeningGrid(LocalGrid):
 
 
 class Heard(NamedTuple):
-    """A run, and the names that its server has seen."""
+    """A run, and the names that its server and that of a shyer one have seen."""
 
     directory: Path
     names: frozenset[str]
@@ -152,9 +152,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Heard:
     directory = tmp_path_factory.mktemp("run") / "run"
     keys = {"dataset": "digits", "clients": 4, "rounds": 2, "local-epochs": 1}
     config = resolve({**keys, "consensus-distance": True})
+    shy = resolve({**keys, "partner": "complementary", "share-label-counts": False})
+    names = [
+        heard(config, directory),
+        heard(shy, tmp_path_factory.mktemp("shy") / "run"),
+    ]
+    return Heard(directory, frozenset[str]().union(*names))
+
+
+def heard(config: RunConfig, directory: Path) -> frozenset[str]:
+    """Run a federation; return the names that its server has seen."""
     grid = ListeningGrid(client_app, config.clients, config.values())
     federate(grid, config, directory, LineProgress())
-    return Heard(directory, grid.heard)
+    return grid.heard
 
 
 def test_the_front_page_names_every_file_of_a_run(run: Heard) -> None:

@@ -17,6 +17,7 @@ from deffd_flower.federation import federate
 from deffd_flower.progress import LineProgress
 from deffd_flower.request import resolve
 from deffd_flower.state import load_weights
+from deffd_flower.strategy.knowledge import Knowledge
 from deffd_flower.strategy.plans import pairs
 from deffd_flower.transport import decode_tensors
 from tests.e2e import key_spy
@@ -57,9 +58,8 @@ def seed_for(wanted: list[tuple[int, int]]) -> int:
     """Return the first seed with which these are the transfers, a round each."""
     for seed in count():
         config = resolve({**QUICK, "seed": seed})
-        drawn = [
-            pairs(config, None, server_round + 1).transfers for server_round in range(len(wanted))
-        ]
+        rounds = range(1, len(wanted) + 1)
+        drawn = [pairs(Knowledge(config, None, number)).transfers for number in rounds]
         if [(one.sender, one.receiver) for (one,) in drawn] == wanted:
             return seed
     raise AssertionError

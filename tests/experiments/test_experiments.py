@@ -9,6 +9,7 @@ import yaml
 from deffd_flower.commands.request import read_yaml
 from deffd_flower.config import DEFAULTS, RunConfig
 from deffd_flower.request import resolve
+from deffd_flower.strategy.knowledge import Knowledge
 from deffd_flower.strategy.plans import plans
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.strategy.topology import topology
@@ -115,7 +116,8 @@ def models_sent(config: RunConfig) -> float:
     if config.strategy == "fedavg":
         return 2 * config.clients * config.rounds
     plan = plans.get(strategies.get(config.strategy)().plan)
-    rounds = [plan(config, topology(config), number) for number in range(1, config.rounds + 1)]
+    graph, numbers = topology(config), range(1, config.rounds + 1)
+    rounds = [plan(Knowledge(config, graph, number)) for number in numbers]
     transfers = [transfer for one in rounds for transfer in one.transfers]
     return sum(len(t.segments) / config.segments if t.segments else 1 for t in transfers)
 

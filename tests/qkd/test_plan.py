@@ -23,6 +23,8 @@ from deffd_flower.qkd.simulation import controller_of
 from deffd_flower.qkd.traffic import Reuse, Traffic, evened
 from deffd_flower.request import resolve
 from deffd_flower.strategy.dispatch import Consignment, Dispatcher
+from deffd_flower.strategy.knowledge import Knowledge
+from deffd_flower.strategy.partners import partners
 from deffd_flower.strategy.plans import Transfer, plans
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.strategy.topology import topology
@@ -127,7 +129,7 @@ def test_each_link_of_the_complete_graph_is_used_as_often_as_the_draw_uses_it(
     used = Counter(
         frozenset((transfer.sender, transfer.receiver))
         for number in range(rounds)
-        for transfer in draw(config, None, 10_000 + number).transfers
+        for transfer in draw(Knowledge(config, None, 10_000 + number)).transfers
     )
     (link,) = planned(config).links
     chance = link.messages
@@ -158,7 +160,7 @@ def simulated_rounds_per_day(config: RunConfig, *by_model: int, days: float = 1)
     rounds = 0
     while dispatcher.controller.now < days * DAY:
         rounds += 1
-        plan = draw(config, graph, rounds)
+        plan = draw(Knowledge(config, graph, rounds))
         consigned = dispatcher.begin_round(rounds, plan)
         assert len(consigned) == len(plan.transfers), "nothing may be skipped"
         for consignment in consigned:
@@ -338,7 +340,7 @@ def test_messages_take_the_key_that_a_run_sets_aside_for_them(strategy: str) -> 
         config, None, controller_of(config), dict.fromkeys(range(config.clients), MB.bytes)
     )
     draw = plans.get(strategies.get(strategy)().plan)
-    consigned = dispatcher.begin_round(1, draw(config, None, 1))
+    consigned = dispatcher.begin_round(1, draw(Knowledge(config, None, 1)))
     assert len(consigned) >= 5
     for consignment in consigned:
         assert consignment.grant is not None
@@ -476,3 +478,9 @@ def test_a_strategy_that_sends_nothing_needs_no_key() -> None:
 def test_a_central_server_is_no_case_for_a_plan() -> None:
     with pytest.raises(RequestError, match="strategy=fedavg"):
         Planner(request(strategy="fedavg", suite="none"), MB)
+
+
+@pytest.mark.parametrize("partner", sorted({*partners.names()} - {"random"}))
+def test_pairs_that_follow_the_run_have_no_plan(partner: str) -> None:
+    with pytest.raises(RequestError, match=f"partner={partner}: follows the run"):
+        Planner(request(partner=partner), MB)

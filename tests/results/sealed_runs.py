@@ -8,6 +8,7 @@ from deffd_flower.qkd.simulation import controller_of
 from deffd_flower.results.recorder import Recorder
 from deffd_flower.results.writer import RunWriter
 from deffd_flower.strategy.dispatch import Consignment, Dispatcher
+from deffd_flower.strategy.knowledge import Knowledge
 from deffd_flower.strategy.plans import pairs
 from deffd_flower.strategy.roster import Member, Roster
 from deffd_flower.strategy.topology import topology
@@ -53,7 +54,8 @@ def write_sealed_run(
     dispatcher = Dispatcher(config, graph, controller, sizes)
     recorder = _recorder(directory, config, dispatcher)
     for server_round in range(1, config.rounds + 1):
-        for consignment in dispatcher.begin_round(server_round, pairs(config, graph, server_round)):
+        plan = pairs(Knowledge(config, graph, server_round))
+        for consignment in dispatcher.begin_round(server_round, plan):
             blob = _sealed(consignment, server_round, model_bytes)
             dispatcher.sent(consignment, blob, 1.0)
             recorder.sent(consignment.transfer, len(blob), 1.0)

@@ -6,6 +6,7 @@ import pytest
 
 from deffd_flower.results.claims import Claim, claims
 from deffd_flower.results.situation import Holds
+from deffd_flower.strategy.partners import partners
 
 NO, SIM, COMP, ITS, YES = Holds
 
@@ -185,6 +186,37 @@ def test_that_clients_tell_projections_of_their_weights_is_said_where_they_do(
     assert found[PROJECTION].holds is NO
     assert "tells the server a 64-number projection of its weights" in found[PROJECTION].source
     assert PROJECTION not in claimed(QUIET, strategy=strategy, consensus_distance=False)
+
+
+PARTNERS = "Choosing partners tells the server nothing that it would not know otherwise"
+
+
+@pytest.mark.parametrize(
+    ("partner", "shared", "expected"),
+    [
+        ("least-recent", True, YES),
+        ("least-recent", False, YES),
+        ("key-aware", False, YES),
+        ("loss", False, YES),
+        ("complementary", True, YES),
+        ("complementary", False, NO),
+        ("my_package.rules:mine", True, NO),
+    ],
+)
+def test_what_choosing_partners_tells_the_server_is_said(
+    partner: str, shared: bool, expected: Holds
+) -> None:
+    found = claimed(QUIET, partner=partner, share_label_counts=shared)[PARTNERS]
+    assert found.holds is expected
+    assert partner in found.source
+    if partner in partners.names():
+        assert found.source.endswith(partners.get(partner).reveals)
+    else:
+        assert "does not judge" in found.source
+
+
+def test_random_partners_tell_nothing_worth_a_row() -> None:
+    assert PARTNERS not in claimed(QUIET, partner="random", share_label_counts=False)
 
 
 def test_there_is_no_table_where_no_model_is_sent_and_where_the_suite_is_unknown() -> None:

@@ -14,6 +14,7 @@ from deffd_flower.federation import federate
 from deffd_flower.progress import LineProgress
 from deffd_flower.request import resolve
 from deffd_flower.results.reader import read_run
+from deffd_flower.strategy.knowledge import Knowledge
 from deffd_flower.strategy.plans import pairs
 from deffd_flower.strategy.topology import topology
 from tests.results.sealed_runs import INTERCEPTED, write_sealed_run
@@ -60,7 +61,7 @@ def test_every_pair_of_the_plan_has_its_row(sealed: Path) -> None:
     planned = [
         (str(number), str(transfer.sender), str(transfer.receiver))
         for number in range(1, config.rounds + 1)
-        for transfer in pairs(config, topology(config), number).transfers
+        for transfer in pairs(Knowledge(config, topology(config), number)).transfers
     ]
     assert [(row["round"], row["sender"], row["receiver"]) for row in rows(sealed)] == planned
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from deffd_flower.config import RunConfig, parse
 from deffd_flower.errors import RequestError
-from deffd_flower.strategy.plans import plans
+from deffd_flower.strategy.knowledge import Knowledge
+from deffd_flower.strategy.plans import RoundPlan, plans
 from deffd_flower.strategy.topology import topologies, topology
 
 SPARSE = ["ring", "torus", "random-regular", "small-world", "erdos-renyi"]
@@ -17,6 +18,11 @@ SPARSE = ["ring", "torus", "random-regular", "small-world", "erdos-renyi"]
 
 def config_of(**keys: object) -> RunConfig:
     return parse({key.replace("_", "-"): value for key, value in keys.items()})
+
+
+def planned(plan: str, server_round: int = 1, **keys: object) -> RoundPlan:
+    config = config_of(**keys)
+    return plans.get(plan)(Knowledge(config, topology(config), server_round))
 
 
 @pytest.mark.parametrize("name", SPARSE)
@@ -78,10 +84,10 @@ def test_an_edge_list_is_read_from_yaml_and_must_reach_everybody(tmp_path: Path)
 def test_a_plan_pairs_neighbours_disjointly(
     name: str, plan: str, server_round: int, seed: int
 ) -> None:
-    config = config_of(topology=name, clients=12, pairs=4, seed=seed, segments=5)
-    graph = topology(config)
-    drawn = plans.get(plan)(config, graph, server_round)
-    assert drawn == plans.get(plan)(config, graph, server_round)
+    keys = {"topology": name, "clients": 12, "pairs": 4, "seed": seed, "segments": 5}
+    graph = topology(config_of(**keys))
+    drawn = planned(plan, server_round, **keys)
+    assert drawn == planned(plan, server_round, **keys)
     senders = {transfer.sender for transfer in drawn.transfers}
     receivers = {transfer.receiver for transfer in drawn.transfers}
     assert senders <= set(drawn.trainers)
@@ -94,32 +100,28 @@ def test_a_plan_pairs_neighbours_disjointly(
 
 
 def test_pairs_send_one_whole_model_each() -> None:
-    plan = plans.get("pairs")(config_of(), None, 1)
+    plan = planned("pairs")
     assert len(plan.transfers) == 5
     assert all(transfer.segments == () for transfer in plan.transfers)
 
 
 @pytest.mark.parametrize("peers", [1, 2])
 def test_segments_reach_each_receiver_from_so_many_peers(peers: int) -> None:
-    config = config_of(strategy="combo", segments=7, segment_peers=peers)
-    plan = plans.get("segments")(config, None, 3)
+    plan = planned("segments", 3, strategy="combo", segments=7, segment_peers=peers)
     for receiver in {transfer.receiver for transfer in plan.transfers}:
         arriving = [s for t in plan.transfers if t.receiver == receiver for s in t.segments]
         assert sorted(arriving) == sorted([*range(7)] * peers)
 
 
 def test_rounds_and_seeds_draw_different_pairs() -> None:
-    draw = plans.get("pairs")
-    assert draw(config_of(), None, 1) != draw(config_of(), None, 2)
-    assert draw(config_of(), None, 1) != draw(config_of(seed=1), None, 1)
+    assert planned("pairs", 1) != planned("pairs", 2)
+    assert planned("pairs", 1) != planned("pairs", 1, seed=1)
 
 
 def test_every_client_sends_about_as_often_as_it_receives() -> None:
-    config = config_of(clients=6, pairs=1)
-    sent = [plans.get("pairs")(config, None, r).transfers[0].sender for r in range(600)]
+    sent = [planned("pairs", r, clients=6, pairs=1).transfers[0].sender for r in range(600)]
     assert all(60 < sent.count(client) < 140 for client in range(6))
 
 
 def test_thousands_of_clients_are_paired_quickly() -> None:
-    config = config_of(clients=5000)
-    assert len(plans.get("pairs")(config, topology(config), 1).transfers) == 2500
+    assert len(planned("pairs", clients=5000).transfers) == 2500

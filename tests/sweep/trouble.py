@@ -4,16 +4,19 @@ import os
 import signal
 from pathlib import Path
 
-from deffd_flower.config import RunConfig
+from deffd_flower.strategy.knowledge import Knowledge
 from deffd_flower.strategy.plans import RoundPlan, pairs, plans
 from deffd_flower.strategy.presets import GRAPH, LEARNING, Preset, strategies
-from deffd_flower.strategy.topology import Graph
 
 MARKERS = "DEFFD_TEST_MARKERS"
 """Environment variable with a folder for what has to be remembered between processes."""
 
 UNLUCKY = 1
 """The seed with which things go wrong."""
+
+
+def unlucky(known: Knowledge) -> bool:
+    return known.config.seed == UNLUCKY and known.server_round == 2
 
 
 def hand_off(plan: str) -> Preset:
@@ -26,12 +29,12 @@ def raises() -> Preset:
 
 
 @plans.register("raises")
-def raise_in_round_two(config: RunConfig, graph: "Graph | None", server_round: int) -> RoundPlan:
-    if config.seed == UNLUCKY and server_round == 2:
+def raise_in_round_two(known: Knowledge) -> RoundPlan:
+    if unlucky(known):
         with (Path(os.environ[MARKERS]) / "raised").open("a") as marker:
             marker.write("once\n")
         raise ValueError("no luck in round 2")
-    return pairs(config, graph, server_round)
+    return pairs(known)
 
 
 @strategies.register("dies")
@@ -40,12 +43,12 @@ def dies() -> Preset:
 
 
 @plans.register("dies")
-def die_once(config: RunConfig, graph: "Graph | None", server_round: int) -> RoundPlan:
+def die_once(known: Knowledge) -> RoundPlan:
     marker = Path(os.environ[MARKERS]) / "died"
-    if config.seed == UNLUCKY and server_round == 2 and not marker.exists():
+    if unlucky(known) and not marker.exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    return pairs(config, graph, server_round)
+    return pairs(known)
 
 
 @strategies.register("dies-always")
@@ -54,7 +57,7 @@ def dies_always() -> Preset:
 
 
 @plans.register("dies-always")
-def die(config: RunConfig, graph: "Graph | None", server_round: int) -> RoundPlan:
-    if config.seed == UNLUCKY and server_round == 2:
+def die(known: Knowledge) -> RoundPlan:
+    if unlucky(known):
         os.kill(os.getpid(), signal.SIGKILL)
-    return pairs(config, graph, server_round)
+    return pairs(known)

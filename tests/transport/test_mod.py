@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flwr.app import Context, Error, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 
 from deffd_flower.strategy.orders import Orders
 from deffd_flower.transport import suites
@@ -107,6 +107,20 @@ def test_orders_name_suites_that_are_there_and_no_module_is_imported() -> None:
     for name in ("rot13", "this:d", "deffd_flower.transport.suites:Aes"):
         reply = send(alice, replace(parcel("aes", bob), suite=name))
         assert refusal(reply) == "message refused: unknown-suite"
+
+
+def test_the_app_is_told_the_senders_that_the_seals_name_and_not_those_of_the_server() -> None:
+    bob, told = client(1), list[object]()
+
+    def app(asked: Message, context: Context) -> Message:
+        told.append(asked.content.config_records["senders"]["partitions"])
+        return Message(RecordDict(), reply_to=asked)
+
+    mail = [sealed(client(sender), parcel("aes", bob))[0] for sender in (2, 0)]
+    asked = message("evaluate", Orders(5), inbox=mail)
+    asked.content["senders"] = ConfigRecord({"partitions": [7, 8]})
+    assert transport_mod(asked, bob, app).has_content()
+    assert told == [[0, 2]]
 
 
 # Floors ------------------------------------------------------------------------------------------
