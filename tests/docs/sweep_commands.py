@@ -10,6 +10,7 @@ import typer
 from deffd_flower.cli import app
 from deffd_flower.commands.request import read_request
 from deffd_flower.sweep.load import load_sweep
+from tests.docs.pages import ROOT
 
 
 def check_sweep(words: list[str], folder: Path) -> None:
@@ -18,7 +19,9 @@ def check_sweep(words: list[str], folder: Path) -> None:
     with typer.Context(group) as context:
         command = group.get_command(context, "sweep")  # type: ignore[attr-defined]
         given = command.make_context("sweep", words[2:]).params
-    sweep = load_sweep(folder / given["file"], read_request(given["request"] or []))
+    # A page's own file, or one of the checkout.
+    file = next(path for root in (folder, ROOT) if (path := root / given["file"]).exists())
+    sweep = load_sweep(file, read_request(given["request"] or []))
     assert sweep.trials
 
 
