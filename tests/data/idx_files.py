@@ -5,12 +5,15 @@ import hashlib
 import pickle
 import struct
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torchvision
 from numpy.typing import NDArray
+
+Labelled = tuple[NDArray[np.uint8], Sequence[int]]
 
 IDX_NAMES = (
     "train-images-idx3-ubyte",
@@ -52,15 +55,24 @@ def write_cifar(root: Path) -> tuple[Any, NDArray[np.uint8]]:
     Returns:
         torchvision's reader, told the archive's checksums, and the training images [6, 32, 32, 3].
     """
+    images = np.random.default_rng(1).integers(256, size=(10, 3, 32, 32), dtype=np.uint8)
+    train, test = (images[:6], [0, 1, 2, 3, 4, 5]), (images[6:], [9, 8, 7, 6])
+    return write_cifar_archive(root, train, test), images[:6].transpose(0, 2, 3, 1)
+
+
+def write_cifar_archive(root: Path, train: Labelled, test: Labelled) -> Any:
+    """Write images uint8 [N, 3, 32, 32] with labels as an archive like CIFAR-10's.
+
+    Returns:
+        torchvision's reader, told the archive's checksums.
+    """
     folder = root / "source" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
-    random = np.random.default_rng(1)
-    images = random.integers(256, size=(10, 3, 32, 32), dtype=np.uint8)
     contents: dict[str, dict[str, object]] = {
-        "data_batch_1": {"data": images[:6].reshape(6, -1), "labels": [0, 1, 2, 3, 4, 5]},
-        "test_batch": {"data": images[6:].reshape(4, -1), "labels": [9, 8, 7, 6]},
-        "batches.meta": {"label_names": [str(label) for label in range(10)]},
+        name: {"data": images.reshape(len(images), -1), "labels": list(labels)}
+        for name, (images, labels) in (("data_batch_1", train), ("test_batch", test))
     }
+    contents["batches.meta"] = {"label_names": [str(label) for label in range(10)]}
     sums = {}
     for name, content in contents.items():
         (folder / name).write_bytes(pickle.dumps(content))
@@ -80,4 +92,4 @@ def write_cifar(root: Path) -> tuple[Any, NDArray[np.uint8]]:
             "md5": sums["batches.meta"],
         }
 
-    return CIFAR10, images[:6].transpose(0, 2, 3, 1)
+    return CIFAR10
