@@ -1,5 +1,6 @@
 """Networks by name, and networks of one's own."""
 
+import copy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -61,8 +62,27 @@ def test_resnet18_normalises_by_groups_and_keeps_the_resolution_in_its_stem() ->
 
 def test_cnn_is_the_figures_three_convolutions_and_one_layer() -> None:
     names = [name for name, _ in build_model("cnn", (1, 28, 28), 10, seed=0).named_children()]
-    convolutions = [f"{kind}{i}" for i in (1, 2, 3) for kind in ("conv", "relu", "pool")]
+    convolutions = [f"{kind}{i}" for i in (1, 2, 3) for kind in ("conv", "pool", "relu")]
     assert names == [*convolutions, "flatten", "fc"]
+
+
+@pytest.mark.parametrize("name", ["cnn", "defkt-cnn"])
+def test_pooling_before_relu_computes_what_pooling_after_it_does(name: str) -> None:
+    """To the last bit, gradients too: textbooks have the other order."""
+    model = build_model(name, (1, 28, 28), 10, seed=3)
+    modules = dict(model.named_children())
+    order = [f"{kind}{i}" for i in (1, 2, 3) for kind in ("conv", "norm", "relu", "pool")]
+    chosen = [modules[each] for each in [*order, "flatten", "fc"] if each in modules]
+    textbook = nn.Sequential(*copy.deepcopy(nn.ModuleList(chosen)))
+    images = torch.randn(32, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    outputs = [network(images) for network in (model, textbook)]
+    assert torch.equal(*outputs)
+    for output in outputs:
+        nn.functional.cross_entropy(output, torch.arange(32) % 10).backward()
+    for ours, theirs in zip(model.parameters(), textbook.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(ours.grad, theirs.grad)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)

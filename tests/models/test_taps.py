@@ -42,7 +42,7 @@ def test_convolutions_inside_blocks_are_found_in_order_of_definition() -> None:
 
 
 def test_an_unknown_layer_is_refused_with_those_there_are() -> None:
-    with pytest.raises(RequestError, match=r"no conv4; .*conv1, relu1.* mean 'conv\d'") as caught:
+    with pytest.raises(RequestError, match=r"no conv4; .*conv1, pool1.* mean 'conv\d'") as caught:
         feature_layers(cnn(), "conv1,conv4")
     assert caught.value.key == "feature-layers"
 
@@ -62,7 +62,7 @@ def test_features_are_the_layers_outputs_and_logits_the_models() -> None:
         logits, features = tap(IMAGES)
     assert torch.equal(logits, model(IMAGES))
     assert torch.equal(features[1], first(IMAGES))
-    assert torch.equal(features[0], second(pool(relu(first(IMAGES)))))
+    assert torch.equal(features[0], second(relu(pool(first(IMAGES)))))
 
 
 def test_hooks_are_gone_after_the_block_even_after_an_error() -> None:
