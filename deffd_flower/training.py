@@ -88,7 +88,9 @@ def arithmetic(precision: str, device: torch.device) -> torch.autocast:
 
     Weights, gradients and losses stay float32.
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    # Its cache would keep the weights of the first step, as bfloat16, for all steps in the context.
+    bf16 = precision == "bf16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False)
 
 
 def sgd(model: nn.Module, config: RunConfig) -> SGD:

@@ -1,5 +1,6 @@
 """Batches: which samples make a step together."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
@@ -128,3 +129,26 @@ def learnt_with_all_of_it(received: Package, keys: dict[str, Any]) -> str:
     plain.train(3)
     plain.fuse([received], 3)
     return plain.digest()
+
+
+def test_bf16_learns_as_a_loop_does_that_casts_the_weights_anew_in_every_step() -> None:
+    """Autocast remembers weights as it first saw them; whoever stays in it trains on old ones."""
+    ours = peer(60, precision="bf16", local_epochs=4)
+    model = copy.deepcopy(ours.model)
+    optimiser = torch.optim.SGD(model.parameters(), ours.config.lr, ours.config.momentum)
+    for images in trained_on(ours):
+        labels = labels_of(images, ours)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(images)
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(logits.float(), labels).backward()
+        optimiser.step()
+    for found, expected in zip(ours.model.parameters(), model.parameters(), strict=True):
+        assert torch.equal(found, expected)
+
+
+def labels_of(images: Tensor, of: Peer) -> Tensor:
+    """Look up the labels of some of a peer's samples by their pixels."""
+    everything, labels = of.data.train.batch(torch.arange(len(of.data.train)))
+    same = (images.flatten(1).unsqueeze(1) == everything.flatten(1)).all(2)
+    return labels[same.int().argmax(1)]
