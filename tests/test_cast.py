@@ -85,10 +85,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"strategy": "combo"}, "strategy=combo is for one architecture"),
     ({"strategy": "fedavg", "suite": "none"}, "strategy=fedavg is for one architecture"),
     ({"strategy": "average-then-distil"}, "strategy=average-then-distil is for one architecture"),
+    ({"strategy": "def-fd-plus"}, "strategy=def-fd-plus is for one architecture"),
     ({"strategy": "hand-off"}, "strategy=hand-off is for one architecture"),
     (
         {"strategy": "pick-first", "plugins": "tests.fusion.mixed"},
-        "strategy=pick-first is for one architecture; .* or type strategy=def-fd or def-fd-plus",
+        "strategy=pick-first is for one architecture; .* or type strategy=def-fd or def-kt",
     ),
     ({"strategy": "def-kt", "kd_weight": 0}, "kd-weight=0.0: leaves nothing to learn"),
     ({"kd_weight": 0, "gamma": 0}, "kd-weight=0.0: leaves nothing to learn"),
@@ -115,7 +116,7 @@ def test_what_several_architectures_cannot_do_is_refused(keys: dict[str, Any], t
     [
         {"strategy": "local"},
         {"strategy": "def-kt", "receiver_keeps": "own"},
-        {"strategy": "def-fd-plus"},
+        {"calibrate": "prior"},
         {"kd_weight": 0},
         {"kd_weight": 0, "gamma": 0, "anchor": 1},
         {"teacher": "frozen", "fusion_update": "simultaneous"},
