@@ -1,4 +1,4 @@
-"""From a value of the ``model`` key to a network with its initial weights.
+"""From a name in the ``model`` key to a network with its initial weights.
 
 A model of one's own is either registered, in a module named by the ``plugins`` key,
 

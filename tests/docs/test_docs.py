@@ -15,6 +15,7 @@ import yaml
 from flwr.app import Message
 
 import deffd_flower
+from deffd_flower.cast import cast_of
 from deffd_flower.client_app import app as client_app
 from deffd_flower.config import FIELDS, FLOWER_SPELLINGS, RunConfig, parse
 from deffd_flower.engine.local_grid import LocalGrid
@@ -89,7 +90,8 @@ def test_keys_and_their_values_are_those_of_the_schema(page: str) -> None:
             key, value = match[1], match[2].strip("'")
             assert getattr(parse({key: value}), key.replace("-", "_")) is not None
             if key in REGISTRIES and value != "auto":
-                assert REGISTRIES[key].get(value)
+                names = cast_of(value).names if key == "model" else (value,)
+                assert all(REGISTRIES[key].get(name) for name in names)
 
 
 def of_attacks() -> set[str]:

@@ -54,6 +54,7 @@ def run(directory: Path, grid_type: Any = LocalGrid, **keys: Any) -> dict[str, A
         {"strategy": "combo", "average_epochs": 1},
         {"strategy": "average-then-distil", "calibrate": "prior"},
         {"model": "defkt-cnn", "feature_loss": "fitnet", "gamma": "auto"},
+        {"model": "cnn,mlp", "feature_loss": "mse", "gamma": 1},
     ],
 )
 def test_a_gpu_learns_what_the_cpu_learns(keys: dict[str, Any]) -> None:

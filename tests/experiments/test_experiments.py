@@ -8,6 +8,7 @@ import yaml
 
 from deffd_flower.commands.request import read_yaml
 from deffd_flower.config import DEFAULTS, RunConfig
+from deffd_flower.fusion.features import feature_losses, takes_any_shapes
 from deffd_flower.request import resolve
 from deffd_flower.strategy.knowledge import Knowledge
 from deffd_flower.strategy.plans import plans
@@ -19,7 +20,7 @@ from deffd_flower.sweep.reference import partners
 from experiments import HERE, PARTS, PRESETS, RESULTS, SWEEPS
 from experiments.tables import beside_the_paper, chosen_weights, published, result
 
-FIVE_SEEDS = {"fig3", "fig4", "recipe", "strategies"}
+FIVE_SEEDS = {"fig3", "fig4", "mixed", "recipe", "strategies"}
 CHOSEN_BY = {"fig3", "gamma-log", "ablation", "feature-losses", "recipe-ablation"}
 README = (HERE / "README.md").read_text("utf-8")
 
@@ -35,7 +36,7 @@ def configs(name: str) -> list[RunConfig]:
 
 def test_every_file_is_a_preset_a_part_or_a_sweep() -> None:
     assert {path.stem for path in HERE.glob("*.yaml")} == {*PRESETS, *PARTS, *SWEEPS}
-    assert len(SWEEPS) == 11
+    assert len(SWEEPS) == 12
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -155,6 +156,17 @@ def test_heterogeneity_covers_the_grid_with_each_strategy() -> None:
         (classes, alpha) for classes in (2, 5, 8, 10) for alpha in (0.1, 0.5, 0)
     }
     assert len(grid) == 12 * 4
+
+
+def test_three_architectures_meet_in_equal_shares_and_are_compared_with_themselves_alone() -> None:
+    for config in configs("mixed"):
+        models = [config.cast.name(client) for client in range(config.clients)]
+        assert models == ["mlp", "cnn", "resnet18"] * 4
+    losses = {c.feature_loss for c in configs("mixed") if c.strategy == "def-fd"}
+    needs = {takes_any_shapes(feature_losses.get(loss)) for loss in losses}
+    assert needs == {True, False}, "losses with adapters, and losses without"
+    alone = {c.calibrate for c in configs("mixed") if c.strategy == "local"}
+    assert alone == {c.calibrate for c in configs("mixed")}
 
 
 def test_the_ablation_changes_one_thing_at_a_time() -> None:
