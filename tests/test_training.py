@@ -141,7 +141,7 @@ def test_bf16_learns_as_a_loop_does_that_casts_the_weights_anew_in_every_step() 
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(images)
         optimiser.zero_grad()
-        nn.functional.cross_entropy(logits.float(), labels).backward()
+        torch.autograd.backward(nn.functional.cross_entropy(logits.float(), labels))
         optimiser.step()
     for found, expected in zip(ours.model.parameters(), model.parameters(), strict=True):
         assert torch.equal(found, expected)
