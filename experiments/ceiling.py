@@ -2,7 +2,7 @@
 
 No federation can do this, as the data would have to leave the clients. ``python -m
 experiments.ceiling`` trains it for the seeds of the experiments and writes ``results/ceiling.csv``;
-on two cores that takes four minutes. Global is counted on the images that `recipe.yaml` counts it
+on two cores that takes two minutes. Global is counted on the images that `recipe.yaml` counts it
 on, Local on what each client holds out, averaged over the clients.
 """
 
