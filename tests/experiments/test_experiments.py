@@ -150,12 +150,21 @@ def test_strategies_send_equally_many_models_and_then_train_equally_long() -> No
     assert list(sent.values()) == pytest.approx([models_sent(def_fd)] * len(sent))
 
 
-def test_heterogeneity_covers_the_grid_with_each_strategy() -> None:
+def test_heterogeneity_covers_the_grid_and_def_kt_the_balanced_regimes() -> None:
     grid = {(c.classes_per_client, c.class_alpha, c.strategy) for c in configs("heterogeneity")}
-    assert {(classes, alpha) for classes, alpha, _ in grid} == {
-        (classes, alpha) for classes in (2, 5, 8, 10) for alpha in (0.1, 0.5, 0)
+    data = {(classes, alpha) for classes in (2, 5, 8, 10) for alpha in (0.1, 0.5, 0)}
+    everywhere = ("def-fd", "def-fd-plus", "full-avg")
+    assert grid == {(*each, strategy) for each in data for strategy in everywhere} | {
+        (classes, 0, "def-kt") for classes in (8, 5, 2)
     }
-    assert len(grid) == 12 * 4
+
+
+def test_the_average_beside_def_fd_plus_has_its_calibration_and_learning_rate() -> None:
+    for name in ("recipe", "heterogeneity"):
+        recommended = next(c for c in configs(name) if c.strategy == "def-fd-plus")
+        average = next(c for c in configs(name) if c.strategy == "full-avg")
+        for key in ("calibrate", "lr", "lr_schedule"):
+            assert getattr(average, key) == getattr(recommended, key)
 
 
 def test_three_architectures_meet_in_equal_shares_and_are_compared_with_themselves_alone() -> None:
