@@ -20,6 +20,13 @@ from experiments import HERE, RESULTS, SWEEPS
 
 CORES = 2
 
+ALSO_SHOWN = {
+    "key-budget": ["global-accuracy-by-key"],
+    "recipe": ["global-accuracy-by-traffic"],
+    "strategies": ["global-accuracy-by-traffic"],
+}
+"""Further drawings on the page."""
+
 
 class Published(NamedTuple):
     """A row of the paper's figure 4; accuracies in percent, as printed."""
@@ -31,12 +38,14 @@ class Published(NamedTuple):
 
 
 def result_table(name: str) -> str:
-    """Return what an experiment has shown: means, differences of the first metric, notes."""
+    """Return what an experiment has shown: a picture, means, differences of the first metric."""
     comparison = result(name)
     if comparison is None:
         return "No results yet.\n"
     shown = grids(comparison)[:2]
-    return "\n".join([*map(markdown, shown), listed(footnotes(comparison)), _files(name)])
+    pictures = [_picture(name, drawing) for drawing in _shown(name, comparison)]
+    notes = listed(footnotes(comparison))
+    return "\n".join([*pictures, *map(markdown, shown), notes, _files(name)])
 
 
 def times_table() -> str:
@@ -113,10 +122,21 @@ def _seconds(name: str) -> float:
     return math.fsum(trial.results.get("wall_s", 0.0) for trial in trials)
 
 
+def _shown(name: str, comparison: Comparison) -> list[str]:
+    """Return the drawings on the page: the first metric, and what more an experiment is about."""
+    metric = comparison.metrics[0].replace("_", "-")
+    return [f"cells-{metric}", *ALSO_SHOWN.get(name, [])]
+
+
+def _picture(name: str, drawing: str) -> str:
+    return f"![{drawing.replace('-', ' ')}](results/{name}/figures/{drawing}.svg)\n"
+
+
 def _files(name: str) -> str:
     """Return links to whatever else there is of a result."""
     directory = RESULTS / name
     files = [directory / MARKDOWN, directory / CSV, directory / ROWS, directory / "report.html"]
-    files += sorted((directory / "figures").glob("*.svg"))
     links = [f"[{file.name}]({file.relative_to(HERE)})" for file in files if file.is_file()]
+    drawings = sorted((directory / "figures").glob("*.svg"))
+    links += [f"[{file.stem}]({file.relative_to(HERE)})" for file in drawings]
     return f"All of it: {', '.join(links)}.\n"

@@ -11,6 +11,9 @@ from deffd_flower.sweep.naming import written
 NOT_SPEAKING = {"", "auto", "none"}
 """Texts that say nothing without their key."""
 
+SEPARATOR = " · "
+"""Stands between the parts of a name."""
+
 UNITS = {
     "sim_time_s": ("Simulated time (s)", 1.0),
     "waited_s": ("Waited for key, in all (s)", 1.0),
@@ -38,7 +41,7 @@ def cell_name(cell: Cell, without: Sequence[str] = ()) -> str:
         without: Keys that are told elsewhere in the figure.
     """
     parts = [value_name(key, value) for key, value in cell.keys.items() if key not in without]
-    return " · ".join(parts) or "all runs"
+    return SEPARATOR.join(parts) or "all runs"
 
 
 def value_name(key: str, value: Value) -> str:
@@ -53,7 +56,7 @@ def reference_name(comparison: Comparison) -> str:
     partners = {cell.partner for cell in comparison.cells} - {None}
     if len(partners) == 1:
         return cell_name(comparison.cells[partners.pop() or 0])
-    return " · ".join(value_name(key, value) for key, value in comparison.reference.items())
+    return SEPARATOR.join(value_name(key, value) for key, value in comparison.reference.items())
 
 
 def common_keys(comparison: Comparison) -> Mapping[str, Value]:

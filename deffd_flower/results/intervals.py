@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deffd_flower.results.cell_names import axis, cell_name, reference_name
+from deffd_flower.results.cell_names import SEPARATOR, axis, cell_name, reference_name
 from deffd_flower.results.cells import Cell, Comparison
 from deffd_flower.results.chart import BLUE, INK, has, known, new_axes, take_literally
 from deffd_flower.results.statistics import Interval, Summary
@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
 NAME_WIDTH = 22
 """Characters on a line of a row's name."""
+
+ROW_INCHES = 0.34
+LINE_HEIGHT = 0.5
+"""What a further line of a name adds to its row's height, in rows."""
 
 LEGEND_WIDTH = 44
 """Characters on a line of a legend, in both columns together."""
@@ -38,26 +44,35 @@ SEED: dict[str, Any] = {
 def row_axes(comparison: Comparison, cells: Sequence[Cell]) -> "tuple[Figure, Axes, list[float]]":
     """Return axes with a row for each cell, the first on top, and where the rows are.
 
-    Where several cells share a value of the first key, a gap sets them apart from the others.
+    A row is as high as the lines of its name. Where several cells share a value of the first key, a
+    gap sets them apart from the others.
     """
     from matplotlib.ticker import MaxNLocator
 
-    names = [fill(cell_name(cell), NAME_WIDTH) for cell in cells]
+    names = [_on_lines(cell_name(cell)) for cell in cells]
     first = [cell.keys.get(comparison.keys[0]) if comparison.keys else "" for cell in cells]
     gap = 0.5 if len(comparison.keys) > 1 and len(set(first)) < len(cells) else 0.0
+    halves = [0.5 + LINE_HEIGHT * name.count("\n") / 2 for name in names]
     places = [0.0]
-    for before, value in pairwise(first):
-        places.append(places[-1] + 1.0 + gap * (before != value))
-    lines = max(name.count("\n") for name in names)
-    figure, axes = new_axes(1.1 + (0.34 + 0.17 * lines) * (places[-1] + 1))
+    for (before, value), (half, next_half) in zip(pairwise(first), pairwise(halves), strict=True):
+        places.append(places[-1] + half + next_half + gap * (before != value))
+    top, bottom = -halves[0] - 0.1, places[-1] + halves[-1] + 0.1
+    figure, axes = new_axes(1.1 + ROW_INCHES * (bottom - top))
     axes.set_yticks(places, names, fontsize=10)
-    axes.set_ylim(places[-1] + 0.6, -0.6)
+    axes.set_ylim(bottom, top)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     # Matplotlib's own choice depends on the width, which depends on the labels it leads to.
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     take_literally(axes.get_yticklabels())
     return figure, axes, places
+
+
+def _on_lines(name: str) -> str:
+    """Break a name between its parts where that is possible, such as before ``lr 0.02``."""
+    parts = [part.replace(" ", NO_BREAK) for part in name.split(SEPARATOR)]
+    whole = f"{NO_BREAK}{SEPARATOR.strip()} ".join(parts)
+    return fill(whole, NAME_WIDTH, break_on_hyphens=False).replace(NO_BREAK, " ")
 
 
 def draw_means(

@@ -82,7 +82,10 @@ def test_the_page_shows_means_the_first_differences_and_links(results: Path) -> 
     assert "**Local accuracy" not in text
     assert "smallest possible p is 0.0625" in text
     links = "[table.md](results/fig4/table.md), [sweep.csv](results/fig4/sweep.csv), "
-    assert f"All of it: {links}[learning.svg](results/fig4/figures/learning.svg)." in text
+    assert f"All of it: {links}[learning](results/fig4/figures/learning.svg)." in text
+    assert text.startswith(
+        "![cells global accuracy](results/fig4/figures/cells-global-accuracy.svg)\n\n**Mean"
+    )
 
 
 def test_times_are_those_of_the_runs_over_two_cores(results: Path) -> None:
