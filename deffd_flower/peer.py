@@ -20,7 +20,13 @@ from deffd_flower.evaluation import evaluate
 from deffd_flower.fusion import average, average_then_distil, distil
 from deffd_flower.fusion.calibration import CrossEntropy, calibrations
 from deffd_flower.fusion.package import Package, pack
-from deffd_flower.fusion.rules import Fusion, FusionRule, Orders, fusion_rules
+from deffd_flower.fusion.rules import (
+    Fusion,
+    FusionRule,
+    Orders,
+    check_architecture,
+    fusion_rules,
+)
 from deffd_flower.models import build_model
 from deffd_flower.models.blueprint import Blueprint
 from deffd_flower.models.registry import Shape
@@ -133,7 +139,8 @@ class Peer:
             The mean of each term the rule minimised.
 
         Raises:
-            DeffdError: A package is of none of the run's models.
+            DeffdError: A package is of none of the run's models, or the rule returned a model of
+                another architecture.
         """
 
         def orders(epochs: int, index: int) -> Iterator[Tensor]:
@@ -143,7 +150,10 @@ class Peer:
 
         with self._work("fuse", server_round):
             fusion = self._fusion(self.model, received, self.data.train, orders, server_round)
-            self.model, terms = self._rule(fusion)
+            fused, terms = self._rule(fusion)
+        rule = strategies.get(self.config.strategy)().fusion
+        check_architecture(rule, fused, self._blueprint(self.architecture).model)
+        self.model = fused
         return terms
 
     def _rehearse(self, architecture: int | None) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deffd_flower.config import RunConfig
+from deffd_flower.errors import DeffdError
 from deffd_flower.fusion.calibration import CrossEntropy
 from deffd_flower.fusion.package import Package
 from deffd_flower.registry import Registry
@@ -64,3 +65,27 @@ class Fusion:
 
 FusionRule = Callable[[Fusion], tuple[nn.Module, dict[str, float]]]
 fusion_rules: Registry[FusionRule] = Registry("fusion")
+
+
+def check_architecture(rule: str, fused: nn.Module, own: nn.Module) -> None:
+    """Refuse a model that the receiver could not load again.
+
+    Args:
+        rule: The rule that returned it, by name.
+        fused: What it returned.
+        own: A model of the receiver's architecture.
+
+    Raises:
+        DeffdError: A tensor has another name or shape than the receiver's.
+    """
+    found, expected = _shapes(fused), _shapes(own)
+    for name in {**expected, **found}:
+        if found.get(name) != expected.get(name):
+            raise DeffdError(
+                f"fusion rule {rule} returned a model of another architecture: {name} is "
+                f"{found.get(name, 'missing')}, the receiver's {expected.get(name, 'missing')}"
+            )
+
+
+def _shapes(model: nn.Module) -> dict[str, str]:
+    return {name: str(list(tensor.shape)) for name, tensor in model.state_dict().items()}

@@ -101,3 +101,9 @@ def pick_first(fusion: Fusion) -> tuple[nn.Module, dict[str, float]]:
 def preset() -> Preset:
     """A strategy that does not say that it can mix architectures."""
     return Preset("pairs", "pick-first", GRAPH)
+
+
+@strategies.register("pick-first-anyway")
+def careless() -> Preset:
+    """A strategy that says it can mix architectures, and hands on the sender's instead."""
+    return Preset("pairs", "pick-first", GRAPH, mixes=True)

@@ -225,3 +225,15 @@ def test_the_rehearsal_of_all_pairs_leaves_no_trace(teacher: str) -> None:
     one.check()
     assert one.weights() == before
     assert torch.equal(torch.random.get_rng_state(), drawn)
+
+
+def test_a_rule_that_hands_on_the_senders_architecture_fails_where_it_does_so() -> None:
+    keys: dict[str, Any] = {"strategy": "pick-first-anyway", "plugins": HERE}
+    own = peer(0, **keys)
+    before = state(own)
+    wrong = r"pick-first returned .*: conv1.weight is \[6, 1, 3, 3\], the receiver's \[8, 1, 3, 3\]"
+    with pytest.raises(DeffdError, match=wrong):
+        own.fuse([sent(1, **keys)], 1)
+    assert same(state(own), before)
+    own.fuse([sent(3, **keys)], 1)
+    assert same(state(own), dict(sent(3, **keys).model))
