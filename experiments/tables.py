@@ -12,6 +12,8 @@ import yaml
 from deffd_flower.results.cell_notes import footnotes
 from deffd_flower.results.cell_tables import CSV, MARKDOWN, Grid, grids, listed, markdown
 from deffd_flower.results.cells import Cell, Comparison, read_comparison
+from deffd_flower.results.courses import CLIENTS, read_courses
+from deffd_flower.results.gains import gain_grids
 from deffd_flower.results.metrics import amount
 from deffd_flower.results.table import NOTHING, duration
 from deffd_flower.results.trials import ROWS
@@ -20,7 +22,11 @@ from experiments import HERE, RESULTS, SWEEPS
 
 CORES = 2
 
+CLIENT_BY_CLIENT = {"mixed"}
+"""Experiments that ask what each client gains."""
+
 ALSO_SHOWN = {
+    "mixed": ["gains-global-accuracy", "gains-local-accuracy-prior"],
     "key-budget": ["global-accuracy-by-key"],
     "recipe": ["global-accuracy-by-traffic"],
     "strategies": ["global-accuracy-by-traffic"],
@@ -43,6 +49,8 @@ def result_table(name: str) -> str:
     if comparison is None:
         return "No results yet.\n"
     shown = grids(comparison)[:2]
+    if name in CLIENT_BY_CLIENT:
+        shown += gain_grids(comparison, read_courses(comparison.cells))[:2]
     pictures = [_picture(name, drawing) for drawing in _shown(name, comparison)]
     notes = listed(footnotes(comparison))
     return "\n".join([*pictures, *map(markdown, shown), notes, _files(name)])
@@ -135,7 +143,8 @@ def _picture(name: str, drawing: str) -> str:
 def _files(name: str) -> str:
     """Return links to whatever else there is of a result."""
     directory = RESULTS / name
-    files = [directory / MARKDOWN, directory / CSV, directory / ROWS, directory / "report.html"]
+    names = (MARKDOWN, CSV, ROWS, CLIENTS, "report.html")
+    files = [directory / name for name in names]
     links = [f"[{file.name}]({file.relative_to(HERE)})" for file in files if file.is_file()]
     drawings = sorted((directory / "figures").glob("*.svg"))
     links += [f"[{file.stem}]({file.relative_to(HERE)})" for file in drawings]

@@ -50,9 +50,15 @@ class Grid:
     rows: Sequence[Sequence[str]]
 
 
-def write_tables(comparison: Comparison, directory: Path) -> list[Path]:
-    """Write ``table.csv`` and ``table.md`` into a directory, and return their paths."""
-    texts = {CSV: as_csv(comparison), MARKDOWN: as_markdown(comparison)}
+def write_tables(comparison: Comparison, directory: Path, more: Sequence[Grid] = ()) -> list[Path]:
+    """Write ``table.csv`` and ``table.md``, and return their paths.
+
+    Args:
+        comparison: What they show.
+        directory: Where they go.
+        more: Further tables of ``table.md``.
+    """
+    texts = {CSV: as_csv(comparison), MARKDOWN: as_markdown(comparison, more)}
     for name, text in texts.items():
         write_whole(directory / name, text)
     return [directory / name for name in texts]
@@ -60,9 +66,14 @@ def write_tables(comparison: Comparison, directory: Path) -> list[Path]:
 
 def grids(comparison: Comparison) -> list[Grid]:
     """Return the table of means, and one of each metric's differences to the reference."""
-    keys = comparison.keys if len(comparison.keys) <= KEY_COLUMNS else []
+    keys = key_columns(comparison)
     differences = [_differences(comparison, keys, metric) for metric in _compared(comparison)]
     return [_means(comparison, keys, comparison.metrics), *differences]
+
+
+def key_columns(comparison: Comparison) -> Sequence[str]:
+    """Return the keys that have columns of their own; none where `SETTING` says it all."""
+    return comparison.keys if len(comparison.keys) <= KEY_COLUMNS else []
 
 
 def print_tables(comparison: Comparison, console: "Console") -> None:
@@ -99,9 +110,10 @@ def _rich(grid: Grid) -> "Table":
     return table
 
 
-def as_markdown(comparison: Comparison) -> str:
+def as_markdown(comparison: Comparison, more: Sequence[Grid] = ()) -> str:
     """Return the tables in Markdown, with their notes below."""
-    return "\n".join([*map(markdown, grids(comparison)), listed(footnotes(comparison))])
+    tables = map(markdown, [*grids(comparison), *more])
+    return "\n".join([*tables, listed(footnotes(comparison))])
 
 
 def markdown(grid: Grid) -> str:
@@ -139,7 +151,7 @@ def _means(comparison: Comparison, keys: Sequence[str], metrics: Sequence[str]) 
     head = [*(keys or SETTING), "seeds", *map(heading, metrics)]
     rows = [
         [
-            *_setting(cell, keys),
+            *setting(cell, keys),
             str(len(cell.trials)),
             *(_mean(cell.summaries.get(metric), metric) for metric in metrics),
         ]
@@ -151,7 +163,7 @@ def _means(comparison: Comparison, keys: Sequence[str], metrics: Sequence[str]) 
 def _differences(comparison: Comparison, keys: Sequence[str], metric: str) -> Grid:
     head = [*(keys or SETTING), "pairs", difference_heading(metric), "95 %", "p", "Holm p"]
     rows = [
-        [*_setting(cell, keys), *_difference(cell.differences[metric], metric)]
+        [*setting(cell, keys), *_difference(cell.differences[metric], metric)]
         for cell in comparison.cells
         if metric in cell.differences
     ]
@@ -159,7 +171,8 @@ def _differences(comparison: Comparison, keys: Sequence[str], metric: str) -> Gr
     return Grid(title, head, len(keys) or 1, rows)
 
 
-def _setting(cell: Cell, keys: Sequence[str]) -> list[str]:
+def setting(cell: Cell, keys: Sequence[str]) -> list[str]:
+    """Return the first columns of a cell's row."""
     return [_value(key, cell.value(key)) for key in keys] if keys else [cell.label]
 
 
@@ -178,15 +191,21 @@ def _mean(summary: Summary | None, metric: str) -> str:
 
 
 def _difference(difference: Difference, metric: str) -> list[str]:
-    low, high = difference.bootstrap.low, difference.bootstrap.high
-    known = math.isfinite(low) and math.isfinite(high)
     return [
         str(difference.n),
         signed(metric, difference.mean),
-        f"{signed(metric, low)} to {signed(metric, high)}" if known else NOTHING,
+        interval_text(metric, difference.bootstrap),
         f"{difference.p:.3g}",
         f"{difference.holm:.3g}",
     ]
+
+
+def interval_text(metric: str, interval: Interval) -> str:
+    """Return an interval of differences of a metric."""
+    low, high = interval.low, interval.high
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return NOTHING
+    return f"{signed(metric, low)} to {signed(metric, high)}"
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -16,9 +16,10 @@ from deffd_flower.results.cells import Comparison, compared
 from deffd_flower.results.chart import draw_all
 from deffd_flower.results.comparison_figures import drawings
 from deffd_flower.results.comparison_template import COMPARISON
+from deffd_flower.results.courses import read_courses, write_clients
+from deffd_flower.results.gains import gain_grids
 from deffd_flower.results.metrics import amount, heading
 from deffd_flower.results.page import as_typed, filled, shown
-from deffd_flower.results.reader import read_course
 from deffd_flower.results.table import NOTHING, proper_name
 from deffd_flower.results.trials import Asked, Trial, is_sweep, read_trials
 from deffd_flower.results.writer import write_whole
@@ -85,8 +86,10 @@ def compare_runs(directories: Sequence[Path], out: Path) -> Path:
         raise RequestError("DIR", directories[0], "has no finished run to compare")
     out = out.absolute()
     _make(out)
-    write_tables(comparison, out)
-    courses = [[read_course(t.directory) for t in cell.trials] for cell in comparison.cells]
+    courses = read_courses(comparison.cells)
+    write_clients(comparison, courses, out)
+    of_clients = gain_grids(comparison, courses)
+    write_tables(comparison, out, of_clients)
     figures = drawings(comparison, courses)
     drawn = draw_all(out, {name: figure.draw for name, figure in figures.items()})
     text = filled(
@@ -94,7 +97,7 @@ def compare_runs(directories: Sequence[Path], out: Path) -> Path:
         title=comparison.title or f"{len(comparison.cells)} settings compared",
         subtitle=_subtitle(comparison, asked),
         notice=_notice(asked),
-        tables=grids(comparison),
+        tables=[*grids(comparison), *of_clients],
         notes=footnotes(comparison),
         figures=[
             shown(name, svg, figures[name].title, figures[name].caption)

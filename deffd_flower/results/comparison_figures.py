@@ -6,9 +6,12 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from deffd_flower.results import cell_figures, row_figures
+from deffd_flower.results.accuracy import ACCURACIES
 from deffd_flower.results.cell_names import reference_name
 from deffd_flower.results.cells import Comparison
-from deffd_flower.results.course_figures import BYTES, KEY, ROUND, Courses, curves
+from deffd_flower.results.course_figures import BYTES, KEY, ROUND, curves
+from deffd_flower.results.courses import Courses
+from deffd_flower.results.gain_figures import client_gains
 from deffd_flower.results.metrics import plain_name
 
 if TYPE_CHECKING:
@@ -99,15 +102,31 @@ def _of_clients(comparison: Comparison, courses: Courses) -> dict[str, Drawing]:
         "clients": Drawing(
             partial(row_figures.clients, comparison, courses),
             "Accuracy of the clients",
-            "Clients of all seeds after the last evaluation of their run, the worst tenth of each "
-            "run marked. The thin line reaches from the worst to the best client.",
+            "Clients of all seeds, each with the mean of its last evaluations, the worst tenth of "
+            "each run marked. The thin line reaches from the worst to the best client.",
         ),
+        **_of_gains(comparison, courses),
         "held-absent": Drawing(
             partial(row_figures.held_and_absent, comparison),
             "Held against absent classes",
             "Global accuracy on the classes of which a client has training samples, and on the "
             "others: mean over clients, then over seeds.",
         ),
+    }
+
+
+def _of_gains(comparison: Comparison, courses: Courses) -> dict[str, Drawing]:
+    reference = reference_name(comparison)
+    return {
+        f"gains-{_file_name(metric)}": Drawing(
+            partial(client_gains, comparison, courses, metric),
+            f"{plain_name(metric)} that clients gain on {reference}",
+            f"Each client's value minus that of the same client with the same seed under "
+            f"{reference}: mean over seeds, Student's 95 % interval. Clients stand in the order of "
+            "their numbers, the first on top.",
+        )
+        for metric in comparison.metrics
+        if metric in ACCURACIES
     }
 
 

@@ -16,6 +16,7 @@ from deffd_flower.results.chart import (
     new_figure,
     take_literally,
 )
+from deffd_flower.results.courses import Courses
 from deffd_flower.results.intervals import draw_band, keep_fractions, sole_reference
 from deffd_flower.results.reader import Course, column
 from deffd_flower.results.statistics import Summary, summarise
@@ -28,9 +29,6 @@ ROUND, BYTES, KEY = "round", "bytes_sent", "key_bits"
 MOST_PANELS = 12
 OTHERS = "#9a9a9a"
 NAME_WIDTH = 40
-
-Courses = Sequence[Sequence[Course]]
-"""How the trials of each cell went."""
 
 
 @dataclass(frozen=True)

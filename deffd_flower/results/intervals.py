@@ -41,18 +41,25 @@ SEED: dict[str, Any] = {
 }
 
 
-def row_axes(comparison: Comparison, cells: Sequence[Cell]) -> "tuple[Figure, Axes, list[float]]":
+def row_axes(
+    comparison: Comparison, cells: Sequence[Cell], least: float = 1.0
+) -> "tuple[Figure, Axes, list[float]]":
     """Return axes with a row for each cell, the first on top, and where the rows are.
 
     A row is as high as the lines of its name. Where several cells share a value of the first key, a
     gap sets them apart from the others.
+
+    Args:
+        comparison: What the cells are of.
+        cells: Those to be drawn.
+        least: Height of a row at least, in names of one line.
     """
     from matplotlib.ticker import MaxNLocator
 
     names = [_on_lines(cell_name(cell)) for cell in cells]
     first = [cell.keys.get(comparison.keys[0]) if comparison.keys else "" for cell in cells]
     gap = 0.5 if len(comparison.keys) > 1 and len(set(first)) < len(cells) else 0.0
-    halves = [0.5 + LINE_HEIGHT * name.count("\n") / 2 for name in names]
+    halves = [max(least, 1 + LINE_HEIGHT * name.count("\n")) / 2 for name in names]
     places = [0.0]
     for (before, value), (half, next_half) in zip(pairwise(first), pairwise(halves), strict=True):
         places.append(places[-1] + half + next_half + gap * (before != value))

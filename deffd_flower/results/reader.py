@@ -3,15 +3,16 @@
 import csv
 import json
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 
 import yaml
 
 from deffd_flower.errors import RequestError
+from deffd_flower.results.accuracy import ACCURACIES, mean
 
 Cell = float | str
 Row = dict[str, Cell]
@@ -89,25 +90,44 @@ class Course:
 
     Attributes:
         rounds: As in `Run`.
-        clients: As in `Run`.
+        clients: A row per client: its accuracies are means of the run's last evaluations.
     """
 
     rounds: list[Row]
     clients: list[Row]
 
 
-def read_course(directory: Path) -> Course:
+def read_course(directory: Path, evaluations: int = 1) -> Course:
     """Read how a run went; nothing, where its directory is gone.
+
+    Args:
+        directory: The run directory.
+        evaluations: Over how many of the last evaluations clients' accuracies are averaged.
 
     Raises:
         RequestError: A file in it cannot be understood.
     """
     try:
         rounds = _rows(_lines(directory / "rounds.csv"))
-        return Course(rounds, _last_evaluated(directory))
+        return Course(rounds, _final_clients(directory, evaluations))
     except (OSError, ValueError, csv.Error) as problem:
         reason = " ".join(str(problem).split())
         raise RequestError("DIR", directory, f"cannot be read as a run ({reason})") from problem
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read a CSV file; nothing, where there is none.
+
+    Raises:
+        RequestError: It cannot be understood.
+    """
+    try:
+        return _rows(_lines(path))
+    except (OSError, ValueError, csv.Error) as problem:
+        reason = " ".join(str(problem).split())
+        raise RequestError("DIR", path.parent, f"its {path.name} cannot be read ({reason})") from (
+            problem
+        )
 
 
 def column(rows: Iterable[Row], name: str) -> list[float]:
@@ -124,10 +144,23 @@ def _lines(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _last_evaluated(directory: Path) -> list[Row]:
-    clients: list[dict[str, str]] = []
-    for _, group in groupby(_lines(directory / "clients.csv"), lambda row: row.get("round")):
-        clients = list(group)
-    return _rows(clients)
+    return [row for rows in _last_evaluations(directory, 1) for row in rows]
+
+
+def _final_clients(directory: Path, evaluations: int) -> list[Row]:
+    by_client: dict[Cell, list[Row]] = {}
+    for row in chain.from_iterable(_last_evaluations(directory, evaluations)):
+        by_client.setdefault(row.get("client", ""), []).append(row)
+    return [
+        {**rows[-1], **{name: mean(column(rows, name)) for name in ACCURACIES if name in rows[-1]}}
+        for rows in by_client.values()
+    ]
+
+
+def _last_evaluations(directory: Path, evaluations: int) -> list[list[Row]]:
+    """Return the clients' rows of the last evaluations; only so many are ever held."""
+    lines = groupby(_lines(directory / "clients.csv"), lambda row: row.get("round"))
+    return [_rows(rows) for rows in deque((list(rows) for _, rows in lines), evaluations)]
 
 
 def _rows(lines: Iterable[dict[str, str]]) -> list[Row]:

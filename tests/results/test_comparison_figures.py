@@ -13,7 +13,8 @@ from matplotlib.text import Text
 from deffd_flower.results import cell_figures, chart, row_figures
 from deffd_flower.results.cells import Comparison, read_comparison
 from deffd_flower.results.comparison_figures import drawings
-from deffd_flower.results.course_figures import BYTES, KEY, ROUND, Courses, arrange, curve, curves
+from deffd_flower.results.course_figures import BYTES, KEY, ROUND, arrange, curve, curves
+from deffd_flower.results.courses import Courses
 from deffd_flower.results.reader import read_course
 from tests.results.made_courses import SHAPES, make_sweep
 
