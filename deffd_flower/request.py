@@ -1,10 +1,10 @@
 """Checks that need more than one key, before anything is written or sent."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from importlib import import_module
 
-from deffd_flower.config import DEFAULTS, RunConfig, Value, parse
+from deffd_flower.config import DEFAULTS, FLOWER_SPELLINGS, RunConfig, Value, parse
 from deffd_flower.data.datasets import datasets
 from deffd_flower.data.partition import options_read
 from deffd_flower.data.partitioners import OPTIONS
@@ -18,17 +18,22 @@ from deffd_flower.transport.rekeying import RekeyPolicy
 from deffd_flower.transport.suites import suites
 
 
-def resolve(request: Mapping[str, object]) -> RunConfig:
+def resolve(request: Mapping[str, object], typed: Collection[str] = ()) -> RunConfig:
     """Turn a request into the config of a run, with every default that depends on others set.
 
     Needs no PyTorch, so that the server can do it.
+
+    Args:
+        request: Keys and values.
+        typed: The keys that were typed for this very run, and not taken from a file that many
+            share, or from Flower, which hands on every key.
 
     Raises:
         RequestError: The first thing that is wrong with it.
     """
     config = parse(request)
     _import_plugins(config)
-    config = apply_preset(config)
+    config = apply_preset(config, {FLOWER_SPELLINGS.get(key, key) for key in typed})
     _check_traffic(config)
     _check_fusion(config)
     _check_models(config)
@@ -89,6 +94,9 @@ def _check_fusion(config: RunConfig) -> None:
         return
     if config.ce_weight == config.kd_weight == config.gamma == config.anchor == 0:
         raise RequestError("ce-weight", 0.0, "is the last term that is left; give it some weight")
+    if config.kd_weight == config.gamma == 0 and config.receiver_keeps != "average":
+        advice = "with kd-weight=0 and gamma=0 the two models do not meet; leave it out"
+        _refuse_given(config, ("fusion-update", "teacher"), advice)
     if config.gamma == 0:
         _refuse_given(config, _FEATURES, "gamma=0 does not use it; leave it out")
     if config.gamma == "auto" and config.ce_weight == 0:

@@ -195,3 +195,25 @@ def test_def_kt_is_def_fd_with_gamma_zero() -> None:
 def test_flowers_run_config_lists_every_key_with_its_default() -> None:
     pyproject = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
     assert pyproject["tool"]["flwr"]["app"]["config"] == DEFAULTS
+
+
+@pytest.mark.parametrize("key", ["lr", "calibrate", "lr-schedule"])
+def test_a_default_typed_by_hand_is_not_overruled_in_silence(key: str) -> None:
+    request = {"strategy": "def-fd-plus", key: DEFAULTS[key]}
+    assert resolve(request) == resolve({"strategy": "def-fd-plus"}), "Flower hands on all keys"
+    wrong = f"{key}={DEFAULTS[key]}: strategy=def-fd-plus sets it to {RECOMMENDED[key]};"
+    with pytest.raises(RequestError, match=wrong):
+        resolve(request, typed=[key])
+    assert resolve({**request, key: RECOMMENDED[key]}, typed=[key]) == resolve(request)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("teacher", "frozen"), ("fusion-update", "alternating")]
+)
+def test_where_nothing_is_distilled_how_models_learn_from_each_other_is_refused(
+    key: str, value: str
+) -> None:
+    alone = {"kd-weight": 0, "gamma": 0}
+    with pytest.raises(RequestError, match=f"{key}={value}: with kd-weight=0 and gamma=0"):
+        resolve({**alone, key: value})
+    resolve({**alone, "receiver-keeps": "average"})

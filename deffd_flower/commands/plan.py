@@ -8,7 +8,7 @@ from dataclasses import asdict, fields
 from rich.console import Console
 
 from deffd_flower.commands.plan_tables import print_plan
-from deffd_flower.commands.request import read_request
+from deffd_flower.commands.request import read_request, typed_keys
 from deffd_flower.config import RunConfig
 from deffd_flower.data.datasets import resolve_auto
 from deffd_flower.errors import RequestError
@@ -32,7 +32,7 @@ def plan_command(words: Sequence[str], as_json: bool) -> None:
     request = read_request(words)
     if request.get("dataset") == "auto":
         request["dataset"] = resolve_auto(str(request.get("data-dir", "")))
-    config = resolve(request)
+    config = resolve(request, typed_keys(words))
     if config.key_source != "embedded":
         advice = "deffd plan reckons with simulated links; leave it out"
         raise RequestError("key-source", config.key_source, advice)

@@ -26,6 +26,11 @@ def read_request(words: Sequence[str]) -> dict[str, object]:
     return request
 
 
+def typed_keys(words: Sequence[str]) -> set[str]:
+    """Return the keys of the ``key=value`` pairs among the words of a request."""
+    return {word.partition("=")[0].removeprefix("--") for word in words if "=" in word}
+
+
 def read_yaml(path: str) -> dict[str, object]:
     """Return the keys and values of a YAML file.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from deffd_flower.ahead import trains_together
-from deffd_flower.commands.request import read_request
+from deffd_flower.commands.request import read_request, typed_keys
 from deffd_flower.config import RunConfig
 from deffd_flower.data.client import device_of
 from deffd_flower.data.datasets import resolve_auto
@@ -30,7 +30,7 @@ def run_command(words: Sequence[str]) -> None:
         DeffdError: The run failed.
     """
     console = Console()
-    config = resolve(_with_dataset(read_request(words), console))
+    config = resolve(_with_dataset(read_request(words), console), typed_keys(words))
     directory = run_directory(config, Path.cwd() / "runs")
     if config.key_source == "etsi014":
         check_saes(config.clients)

@@ -3,7 +3,7 @@
 Def-KT is Def-FD with one term of its objective at weight zero; hand-off is Def-KT with another.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from deffd_flower.config import DEFAULTS, RunConfig, Value
@@ -103,8 +103,12 @@ def fedavg() -> Preset:
     return Preset("", "", frozenset())
 
 
-def apply_preset(config: RunConfig) -> RunConfig:
+def apply_preset(config: RunConfig, typed: Collection[str] = ()) -> RunConfig:
     """Return the config with its strategy's fixed keys set.
+
+    Args:
+        config: The keys of a run.
+        typed: Those that were typed for this very run: of these, no default is overruled either.
 
     Raises:
         RequestError: The strategy is unknown, or a key was given that it would ignore.
@@ -112,7 +116,7 @@ def apply_preset(config: RunConfig) -> RunConfig:
     preset = strategies.get(config.strategy)()
     given = config.values()
     for key, value in sorted(preset.fixed.items()):
-        if given[key] not in {DEFAULTS[key], value}:
+        if given[key] != value and (key in typed or given[key] != DEFAULTS[key]):
             advice = f"strategy={config.strategy} sets it to {value}; leave it out"
             raise RequestError(key, given[key], advice)
     for key in sorted(OPTIONS - preset.reads - preset.fixed.keys()):

@@ -118,7 +118,7 @@ def _seeds(document: Document, source: Source, base: Cell) -> list[int]:
 def _configs(base: Cell, cell: Cell, seeds: Sequence[int]) -> list[RunConfig]:
     settings = {**base, **cell}
     try:
-        return [resolve({**_values(settings), "seed": seed}) for seed in seeds]
+        return [resolve({**_values(settings), "seed": seed}, typed=cell) for seed in seeds]
     except RequestError as problem:
         told = f"cell {_told(cell)}" if cell and problem.key not in cell else ""
         raise located(problem, _places(settings), told) from None

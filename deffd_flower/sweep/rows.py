@@ -28,12 +28,15 @@ def row(trial: Trial, filed: Filed | None) -> Row:
 
 
 def numbers(summary: Mapping[str, object]) -> Row:
-    """Return what a summary tells beyond the config: no tables, only single values."""
-    return {
+    """Return what a summary tells beyond the config: single values, and what it was made with."""
+    single = {
         key: value
         for key, value in summary.items()
         if key.replace("_", "-") not in FIELDS and not isinstance(value, dict | list)
     }
+    versions = summary.get("versions")
+    made_with = versions.items() if isinstance(versions, dict) else ()
+    return single | {f"version_{name}": version for name, version in made_with}
 
 
 def measured(summary: Mapping[str, object]) -> dict[str, float]:

@@ -116,6 +116,18 @@ def test_more_clients_than_samples_allow_says_what_to_type(deffd: Command) -> No
     assert "clients" in done.err
 
 
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_typed_key_that_the_strategy_sets_is_refused_but_not_one_of_a_file(
+    deffd: Command, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "shared.yaml").write_text("{dataset: digits, clients: 2, rounds: 1, lr: 0.01}")
+    words = ["shared.yaml", "strategy=def-fd-plus", "local-epochs=1"]
+    done = deffd(command, *words, "lr=0.01")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "lr=0.01: strategy=def-fd-plus sets it to 0.02; leave it out" in done.err
+    assert deffd(command, *words).code == 0
+
+
 def test_an_occupied_directory_is_refused(deffd: Command, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious").write_text("results")

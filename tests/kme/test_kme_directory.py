@@ -4,7 +4,7 @@ from itertools import pairwise, permutations
 
 import networkx as nx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deffd_flower.kme.directory import (
@@ -112,7 +112,6 @@ def test_a_kme_knows_when_it_has_heard_the_whole_network() -> None:
     assert Directory("a", [], [], lambda kme: True, 1, 1.0).is_settled
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(list(permutations("abcde", 2))), st.integers(0, 50), max_size=20

@@ -174,7 +174,6 @@ class LinkMachine(RuleBasedStateMachine):
 LinkMachine.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 test_no_byte_is_used_twice = LinkMachine.TestCase

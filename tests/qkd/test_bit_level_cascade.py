@@ -75,7 +75,7 @@ def test_block_sizes_are_those_of_the_paper(error_rate: float) -> None:
     assert block_sizes(FRAME_BITS, error_rate) == list(published)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(bits=st.integers(2, 400), errors=st.integers(0, 40), seed=st.integers(0, 1000))
 def test_short_keys_of_any_length_end_with_all_known_parities_equal(
     bits: int, errors: int, seed: int

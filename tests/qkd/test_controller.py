@@ -342,7 +342,7 @@ def test_links_work_before_the_federation_begins_if_they_are_given_time() -> Non
     assert controller.available(0, 1) == 3 * BLOCK_BITS
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 40_000), st.booleans()),

@@ -118,7 +118,7 @@ def test_rounds_per_day_by_hand() -> None:
     assert planned(request(link="li-2023", transfer_mbps=0.1)).limited_by == "transfer"
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(2, 9), st.data())
 def test_each_link_of_the_complete_graph_is_used_as_often_as_the_draw_uses_it(
     clients: int, data: st.DataObject

@@ -206,10 +206,11 @@ def test_a_row_has_every_key_then_what_became_of_it_then_the_numbers(
         "global_accuracy",
         "key_bits",
         "absent",
+        "version_torch",
     ]
     own = len(FIELDS)
-    assert first[own:] == [FINISHED, one.name, f"runs/{one.name}", "0.25", "2", ""]
-    assert second[own:] == ["pending", two.name, "", "", "", ""]
+    assert first[own:] == [FINISHED, one.name, f"runs/{one.name}", "0.25", "2", "", "2"]
+    assert second[own:] == ["pending", two.name, "", "", "", "", ""]
     assert first[header.index("gamma")] == "0.1"
 
 

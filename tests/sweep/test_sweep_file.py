@@ -190,6 +190,9 @@ WRONG = {
     "grid: {gamma: [1, 2]}\nreference: {gamma: 3}": "try.yaml:3: reference: fits no cell",
     "grid: {gamma: [1, 2]}\nreference: {clients: 10}": "leaves none to compare with it",
     "grid: {gamma: [1, 2]}\nreference: {gamma: x}": "reference.gamma=x: must be",
+    "grid: {cells: [{strategy: def-fd-plus, lr: 0.01}]}": (
+        "try.yaml:2: grid.cells[0].lr=0.01: strategy=def-fd-plus sets it to 0.02; leave it out"
+    ),
     "stop: {metric: global_accuracy}": "try.yaml:2: stop: needs grace-rounds",
     "stop: {grace-rounds: 20}": "stop.grace-rounds=20: must be less than the 20 rounds",
     "stop: {grace-rounds: 2, reduction-factor: 1}": "must be greater than 1",
@@ -203,6 +206,11 @@ def test_an_error_names_the_key_and_its_place(load: Load, text: str, told: str) 
     with pytest.raises(RequestError) as problem:
         load(DIGITS + text)
     assert told in str(problem.value)
+
+
+def test_what_all_trials_share_may_be_overruled_by_a_strategy(load: Load) -> None:
+    shared = "base: {dataset: digits, lr: 0.01}\ngrid: {strategy: [def-fd, def-fd-plus]}"
+    assert [trial.config.lr for trial in load(shared).trials] == [0.01, 0.02]
 
 
 def test_an_error_in_another_file_names_that_file(load: Load, tmp_path: Path) -> None:
