@@ -9,12 +9,22 @@ from typing import NamedTuple
 
 import yaml
 
+from deffd_flower.config import RunConfig
 from deffd_flower.results.cell_notes import footnotes
-from deffd_flower.results.cell_tables import CSV, MARKDOWN, Grid, grids, listed, markdown
-from deffd_flower.results.cells import Cell, Comparison, read_comparison
+from deffd_flower.results.cell_tables import (
+    CSV,
+    MARKDOWN,
+    Grid,
+    grids,
+    interval_text,
+    listed,
+    markdown,
+)
+from deffd_flower.results.cells import Cell, Comparison, paired_values, read_comparison
 from deffd_flower.results.courses import CLIENTS, read_courses
 from deffd_flower.results.gains import gain_grids
-from deffd_flower.results.metrics import amount
+from deffd_flower.results.metrics import amount, signed
+from deffd_flower.results.statistics import compare
 from deffd_flower.results.table import NOTHING, duration
 from deffd_flower.results.trials import ROWS
 from deffd_flower.sweep.load import load_sweep
@@ -66,7 +76,7 @@ def times_table() -> str:
         counts = [str(len(sweep.trials)), str(len(sweep.seeds))]
         rows.append([f"`{name}.yaml`", *counts, duration(seconds or math.nan)])
     rows.append(["all", str(sum(int(row[1]) for row in rows)), "", duration(total or math.nan)])
-    head = ["sweep", "runs", "seeds", "time"]
+    head = ["sweep", "runs", "seeds", "run times, added up and halved"]
     return markdown(Grid(f"On {CORES} cores", head, keys=1, rows=rows))
 
 
@@ -81,6 +91,44 @@ def beside_the_paper() -> str:
         rows.append(cells)
     head = ["loss", "gamma", "global, paper", "global, ours", "local, paper", "local, ours"]
     return markdown(Grid("Accuracy (%), the paper's and ours", head, keys=1, rows=rows))
+
+
+def what_distilling_adds() -> str:
+    """Return Def-FD+ minus an average of the same calibration, learning rate and passes."""
+    rows = []
+    for name, source in (("recipe", "20 rounds"), ("heterogeneity", "10 rounds")):
+        comparison = result(name)
+        cells = comparison.cells if comparison else []
+        rows += [
+            [source, *_added(ours, average)]
+            for ours in cells
+            if ours.config.strategy == "def-fd-plus"
+            for average in cells
+            if _distils_not(average.config, ours.config)
+        ]
+    head = ["", "classes", "class-alpha", "seeds", "Global (points)", "95 %"]
+    head += ["Local with prior (points)", "95 %"]
+    return markdown(Grid("Def-FD+ minus FullAvg, paired", head, keys=3, rows=rows))
+
+
+def _distils_not(average: RunConfig, ours: RunConfig) -> bool:
+    """Say whether a run differs from one of Def-FD+ in distilling alone."""
+    same = ("classes_per_client", "class_alpha", "rounds", "calibrate", "lr", "lr_schedule")
+    return (
+        average.strategy == "full-avg"
+        and average.average_epochs == ours.fusion_epochs
+        and all(getattr(average, key) == getattr(ours, key) for key in same)
+    )
+
+
+def _added(ours: Cell, average: Cell) -> list[str]:
+    config = ours.config
+    texts = [str(config.classes_per_client), f"{config.class_alpha:g}", str(len(ours.trials))]
+    for metric in ("global_accuracy", "local_accuracy_prior"):
+        pairs = paired_values(ours, average, metric)
+        found = compare([own for own, _ in pairs], [other for _, other in pairs])
+        texts += [signed(metric, found.mean), interval_text(metric, found.bootstrap)]
+    return texts
 
 
 def chosen_weights() -> dict[str, float]:

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 
-from deffd_flower.results.cells import Comparison
+from deffd_flower.results.cells import Comparison, told
 from deffd_flower.results.statistics import EXACT_SEEDS, Difference, smallest_p
-from deffd_flower.sweep.naming import label
+from deffd_flower.results.table import proper_name
 
 
 def footnotes(comparison: Comparison) -> list[str]:
     """Return the notes below the tables, a sentence or two each."""
     differences = [one for cell in comparison.cells for one in cell.differences.values()]
     return [
+        *_about_strategies(comparison),
         *_about_means(comparison),
         *(_about_differences(comparison, differences) if differences else []),
         *_about_evaluation(comparison),
@@ -23,7 +24,12 @@ def reference_name(comparison: Comparison) -> str:
     partners = {cell.partner for cell in comparison.cells} - {None}
     if len(partners) == 1:
         return comparison.cells[partners.pop() or 0].label
-    return label(comparison.reference, list(comparison.reference))
+    return told(comparison.reference)
+
+
+def _about_strategies(comparison: Comparison) -> Iterator[str]:
+    for strategy, keys in comparison.implied.items():
+        yield f"{proper_name(strategy)}: {told(keys)}."
 
 
 def _about_means(comparison: Comparison) -> Iterator[str]:
@@ -38,10 +44,11 @@ def _about_differences(comparison: Comparison, differences: list[Difference]) ->
     fewest, most = min(one.n for one in differences), max(one.n for one in differences)
     covered = f"{100 * (1 - smallest_p(fewest)):.3g}"
     yield (
-        f"Differences are to {reference_name(comparison)} with the same seed, hence the same "
-        "partition, initial weights and pairs: their mean over seeds, with a 95 % bootstrap "
-        "interval (percentiles, widened for few seeds: Hesterberg 2015). It lies within the range "
-        f"of the differences, which with {fewest} seeds covers their median in {covered} %."
+        f"Differences are to {reference_name(comparison)} with the same seed, hence with the same "
+        "partition, initial weights and pairs, unless a key of the row changes what is drawn: "
+        "their mean over seeds, with a 95 % bootstrap interval (percentiles, widened for few "
+        "seeds: Hesterberg 2015). It lies within the range of the differences, which with "
+        f"{fewest} seeds covers their median in {covered} %."
     )
     kind = "exact" if most <= EXACT_SEEDS else "seeded random signs"
     yield f"p: two-sided sign-flip permutation test of the paired differences ({kind})."
@@ -68,7 +75,11 @@ def _about_families(comparison: Comparison, smallest: float) -> Iterator[str]:
 def _about_evaluation(comparison: Comparison) -> Iterator[str]:
     configs = [trial.config for cell in comparison.cells for trial in cell.trials]
     if configs and all(config.evaluate_on == "validation" for config in configs):
-        yield "Global is counted on a validation split of the training set; no test image was seen."
+        yield (
+            "Global is counted on a validation split of the training set; no test image was seen. "
+            "Local is counted on the clients' own held-out samples, as in every run of the same "
+            "seeds: do not choose by it."
+        )
     last = {config.final_evaluations for config in configs}
     if last and last != {1}:
         counts = "–".join(map(str, sorted({min(last), max(last)})))

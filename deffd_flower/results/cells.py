@@ -18,7 +18,8 @@ class Cell:
     """One setting, run with several seeds.
 
     Attributes:
-        keys: What it sets of the comparison's keys; the others are as in the base.
+        keys: What it sets of the comparison's keys; the others are as in the base, or follow from
+            its strategy.
         config: Its first trial's keys, resolved.
         trials: Its finished trials, in the order of their seeds.
         missing: Trials that failed, were stopped early, or are yet to come.
@@ -39,11 +40,7 @@ class Cell:
     @property
     def label(self) -> str:
         """What it sets, as ``key=value``s, with strategies by their names; or ``base``."""
-        parts = [
-            proper_name(value) if key in ("strategy", "dataset") else f"{key}={written(value)}"
-            for key, value in self.keys.items()
-        ]
-        return ", ".join(parts) or "base"
+        return told(self.keys) or "base"
 
     def value(self, key: str) -> Value | None:
         """Return its value of a key, set or not; ``None`` if its strategy does not read it."""
@@ -63,6 +60,8 @@ class Comparison:
         reference: What the others are compared with, as values of some keys; may be empty.
         keys: The keys in which the cells differ, in the order in which they first come up.
         cells: All cells, in the order of the sweep.
+        implied: What each strategy's cells set alike, unlike other strategies': no cell's name says
+            it again.
     """
 
     title: str
@@ -71,12 +70,22 @@ class Comparison:
     reference: Mapping[str, Value]
     keys: Sequence[str]
     cells: Sequence[Cell]
+    implied: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
     @property
     def seeds(self) -> range:
         """The smallest and the largest number of finished trials of a cell, as a range."""
         counts = [len(cell.trials) for cell in self.cells]
         return range(min(counts), max(counts) + 1)
+
+
+def told(keys: Mapping[str, Value]) -> str:
+    """Return keys as ``key=value``s, with strategies and data sets by their names."""
+    parts = [
+        proper_name(value) if key in ("strategy", "dataset") else f"{key}={written(value)}"
+        for key, value in keys.items()
+    ]
+    return ", ".join(parts)
 
 
 def read_comparison(directories: Sequence[Path]) -> Comparison:
@@ -95,7 +104,9 @@ def compared(asked: Asked) -> Comparison:
 
     Holm's correction is made for each metric over all cells that have a partner.
     """
-    keys = varying(asked.cells)
+    varied = varying(asked.cells)
+    implied = _implied(asked.cells, varied)
+    keys = [key for key in varied if not any(key in of_one for of_one in implied.values())]
     cells = [
         _cell({key: setting[key] for key in keys if key in setting}, trials, asked.metrics)
         for setting, trials in zip(asked.cells, asked.trials, strict=True)
@@ -104,7 +115,32 @@ def compared(asked: Asked) -> Comparison:
     cells = [replace(cell, partner=partner) for cell, partner in zip(cells, chosen, strict=True)]
     for metric in asked.metrics:
         cells = _with_differences(cells, metric)
-    return Comparison(asked.title, asked.description, asked.metrics, asked.reference, keys, cells)
+    return Comparison(
+        asked.title, asked.description, asked.metrics, asked.reference, keys, cells, implied
+    )
+
+
+def _implied(
+    settings: Sequence[Mapping[str, Value]], keys: Sequence[str]
+) -> dict[str, dict[str, Value]]:
+    """Return, by strategy, the keys that a cell's strategy tells the value of."""
+    groups: dict[str, list[Mapping[str, Value]]] = {}
+    for setting in settings:
+        groups.setdefault(str(setting.get("strategy", "")), []).append(setting)
+    if len(groups) < 2:
+        return {}
+    base = groups.pop("", [])
+    told = [
+        key
+        for key in keys
+        if key != "strategy"
+        and not any(key in setting for setting in base)
+        and all(len({setting.get(key) for setting in group}) == 1 for group in groups.values())
+    ]
+    found = {
+        name: {k: group[0][k] for k in told if k in group[0]} for name, group in groups.items()
+    }
+    return {name: of_one for name, of_one in found.items() if of_one}
 
 
 def _cell(keys: Mapping[str, Value], trials: Sequence[Trial], metrics: Sequence[str]) -> Cell:

@@ -36,7 +36,12 @@ from deffd_flower.strategy.topology import topologies
 from deffd_flower.transport.suites import suites
 from experiments import SWEEPS
 from experiments.ceiling import ceiling_table
-from experiments.tables import beside_the_paper, result_table, times_table
+from experiments.tables import (
+    beside_the_paper,
+    result_table,
+    times_table,
+    what_distilling_adds,
+)
 from tests.docs.pages import ROOT, text_of
 
 SECTIONS = {
@@ -247,6 +252,7 @@ TABLES: dict[str, dict[str, Callable[[], str]]] = {
         "times": times_table,
         "paper": beside_the_paper,
         "ceiling": ceiling_table,
+        "distilling": what_distilling_adds,
         **{name: partial(result_table, name) for name in SWEEPS},
     },
 }

@@ -10,6 +10,7 @@ import pytest
 from deffd_flower.config import RunConfig, parse
 from deffd_flower.errors import RequestError
 from deffd_flower.request import resolve
+from deffd_flower.results.cell_notes import footnotes
 from deffd_flower.results.cells import read_comparison
 from deffd_flower.results.statistics import compare, holm, summarise
 from deffd_flower.results.trials import read_trials
@@ -264,3 +265,40 @@ def test_sweeps_and_runs_can_be_put_together(tmp_path: Path) -> None:
 def test_a_directory_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"is not a run directory"):
         read_comparison([tmp_path])
+
+
+def test_what_a_strategy_implies_is_said_once_and_in_no_cells_name(tmp_path: Path) -> None:
+    sweep = """
+        base: {dataset: digits, clients: 4, rounds: 2, suite: none}
+        grid:
+          classes-per-client: [2, 5]
+          cells:
+            - strategy: [def-kt, def-fd]
+            - {strategy: full-avg, lr: 0.02, momentum: [0, 0.5]}
+        metrics: [global_accuracy]
+    """
+    comparison = read_comparison([write_sweep(tmp_path / "s", sweep, summary)])
+    assert comparison.keys == ["classes-per-client", "strategy", "momentum"]
+    assert comparison.implied == {"full-avg": {"lr": 0.02}}
+    assert [cell.label for cell in comparison.cells[:4]] == [
+        "classes-per-client=2, Def-KT",
+        "classes-per-client=2, Def-FD",
+        "classes-per-client=2, FullAvg, momentum=0",
+        "classes-per-client=2, FullAvg, momentum=0.5",
+    ]
+    assert footnotes(comparison)[0] == "FullAvg: lr=0.02."
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        "cells: [{strategy: def-fd, lr: 0.02}, {momentum: 0, lr: 0.03}]",
+        "cells: [{strategy: def-fd, lr: 0.02}, {strategy: def-fd, lr: 0.03}]",
+        "cells: [{lr: 0.02}, {momentum: 0}]",
+    ],
+)
+def test_what_no_strategy_implies_is_said_of_each_cell(tmp_path: Path, grid: str) -> None:
+    sweep = f"base: {{dataset: digits, clients: 4, rounds: 2, suite: none}}\ngrid: {{{grid}}}"
+    comparison = read_comparison([write_sweep(tmp_path / "s", sweep, summary)])
+    assert comparison.implied == {}
+    assert "lr" in comparison.keys

@@ -138,7 +138,7 @@ def test_other_cells_have_a_row_each_from_the_first_on_top(read: Read) -> None:
     axes = axes_of(cell_figures.values(comparison, "global_accuracy"))
     names = [tick.get_text() for tick in axes.get_yticklabels()]
     assert names[0] == "Def-FD"
-    assert names[-1] == "FedAvg · suite none"
+    assert names[-1] == "FedAvg", "that its suite is none, its name tells"
     ((_, spans),) = whiskers(axes)
     assert [span[1] for span in spans] == list(range(7))
     bottom, top = axes.get_ylim()
@@ -146,6 +146,17 @@ def test_other_cells_have_a_row_each_from_the_first_on_top(read: Read) -> None:
     reference = next(line for line in axes.lines if line.get_linestyle() == "--")
     assert reference.get_label() == "Mean of Def-KT"
     assert np.asarray(reference.get_xdata())[0] == pytest.approx(spans[1][0])
+
+
+def test_a_row_is_as_high_as_its_name_which_is_broken_between_its_parts(read: Read) -> None:
+    comparison, _ = read("panels")
+    axes = axes_of(row_figures.values(comparison, "global_accuracy"))
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert names[0] == "l2 · gamma 0.01 ·\nclasses-per-client 2"
+    assert {name.count("\n") for name in names} == {1}
+    steps = {round(after - before, 6) for before, after in pairwise(axes.get_yticks())}
+    # Two lines are one and a half names high, and half a name sets apart the next loss.
+    assert steps == {1.5, 2.0}
 
 
 def test_one_seed_has_no_whisker_and_no_dot_of_its_own(read: Read) -> None:

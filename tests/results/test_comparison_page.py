@@ -95,6 +95,7 @@ def test_every_figure_is_on_the_page_and_on_disk(sweep: Path) -> None:
         "consensus",
         "clients",
         "held-absent",
+        "gains-global-accuracy",
     ]
     for kind in ("svg", "png"):
         files = sorted(path.stem for path in (sweep / "figures").glob(f"*.{kind}"))
