@@ -16,7 +16,7 @@ fedlc           z - ``fedlc-tau`` n_c^(-1/4);      Zhang et al. 2022 (FedLC)
 ==============  =================================  ==============================================
 
 They act on cross-entropy alone, in local training and in fusion: distillation compares raw logits,
-and so does the global accuracy. The label counts never leave the client.
+and so does the global accuracy. They need no label counts but the client's own.
 """
 
 from collections.abc import Callable

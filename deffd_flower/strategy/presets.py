@@ -75,7 +75,7 @@ def average_then_distil() -> Preset:
 
 @strategies.register("def-fd-plus")
 def def_fd_plus() -> Preset:
-    """Def-FD as we recommend it: from the pair's mean, with `calibrate=prior`, `lr=0.02`, `cosine`."""
+    """Def-FD as we recommend it: from the mean, `calibrate=prior lr=0.02 lr-schedule=cosine`."""
     return replace(average_then_distil(), fixed=RECOMMENDED)
 
 
