@@ -97,7 +97,8 @@ def compare_runs(directories: Sequence[Path], out: Path) -> Path:
         title=comparison.title or f"{len(comparison.cells)} settings compared",
         subtitle=_subtitle(comparison, asked),
         notice=_notice(asked),
-        tables=[*grids(comparison), *of_clients],
+        tables=grids(comparison),
+        gains=of_clients,
         notes=footnotes(comparison),
         figures=[
             shown(name, svg, figures[name].title, figures[name].caption)

@@ -24,6 +24,7 @@ COMPARISON = """{% macro grid(table, id) %}
 {% endfor %}
 </div>
 {% endif %}
+{% for table in gains %}{{ grid(table, "gains-" ~ loop.index) }}{% endfor %}
 <ul class="soft notes">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
 {% if figures %}
 <h2>Figures</h2>
