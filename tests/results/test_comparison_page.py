@@ -94,8 +94,8 @@ def test_every_figure_is_on_the_page_and_on_disk(sweep: Path) -> None:
         "global-accuracy-by-key",
         "consensus",
         "clients",
-        "held-absent",
         "gains-global-accuracy",
+        "held-absent",
     ]
     for kind in ("svg", "png"):
         files = sorted(path.stem for path in (sweep / "figures").glob(f"*.{kind}"))
