@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
-NAME_WIDTH = 22
+NAME_WIDTH = 23
 """Characters on a line of a row's name."""
 
 ROW_INCHES = 0.34
