@@ -7,14 +7,16 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from deffd_flower.results.cell_names import axis, cell_name, value_name
-from deffd_flower.results.cells import Comparison
+from deffd_flower.results.cells import Cell, Comparison
 from deffd_flower.results.chart import (
     BITS,
     LOOKS,
+    far_apart,
     finish_curves,
     fitting_unit,
     new_figure,
     take_literally,
+    use_log_scale,
 )
 from deffd_flower.results.courses import Courses
 from deffd_flower.results.intervals import draw_band, keep_fractions, sole_reference
@@ -90,7 +92,11 @@ def curves(comparison: Comparison, courses: Courses, metric: str, against: str) 
             _draw(axes, found[number], axis(metric)[1], unit, looks.get(name))
             shown.add(name)
         finish_curves(axes, max(len(one.places) for one in found.values()), label)
-        axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=against == ROUND))
+        if far_apart(max(one.places) for one in found.values()):
+            use_log_scale(axes, "x")
+        else:
+            ticks = MaxNLocator(6, steps=[1, 2, 5, 10], integer=against == ROUND)
+            axes.xaxis.set_major_locator(ticks)
         axes.set_xlabel("")
         if panel.title:
             axes.set_title(panel.title, fontsize=10.5)
@@ -147,15 +153,24 @@ def _legible(panels: Sequence[Panel]) -> bool:
 
 
 def _standing_out(comparison: Comparison, metric: str) -> list[int]:
-    """Return the references, as far as they are few, and the cells with the highest values."""
+    """Return the references, as far as they are few, and the cells with the highest values.
+
+    Of cells with equal results only the first stands out: the others' curves lie under its own.
+    """
     partners = sorted({cell.partner for cell in comparison.cells if cell.partner is not None})[:2]
     means = {
         n: cell.summaries[metric].mean
         for n, cell in enumerate(comparison.cells)
         if metric in cell.summaries and n not in partners
     }
-    best = sorted(means, key=lambda n: -means[n])[: len(LOOKS) - len(partners)]
-    return [*partners, *best]
+    chosen = {_results(comparison.cells[n]): n for n in reversed(partners)}
+    for n in sorted(means, key=lambda n: -means[n]):
+        chosen.setdefault(_results(comparison.cells[n]), n)
+    return list(chosen.values())[: len(LOOKS)]
+
+
+def _results(cell: Cell) -> tuple[tuple[str, float], ...]:
+    return tuple((metric, summary.mean) for metric, summary in cell.summaries.items())
 
 
 def _points(course: Course, metric: str, against: str) -> dict[float, tuple[float, float]]:

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from deffd_flower.results.cells import Comparison, read_comparison
 from deffd_flower.results.comparison_figures import drawings
 from deffd_flower.results.course_figures import BYTES, KEY, ROUND, arrange, curve, curves
 from deffd_flower.results.courses import Courses
-from deffd_flower.results.reader import read_course
+from deffd_flower.results.reader import Course, column, read_course
 from tests.results.made_courses import SHAPES, make_sweep
 
 Read = Callable[[str], tuple[Comparison, Courses]]
@@ -271,6 +272,25 @@ def test_where_no_key_divides_them_the_best_and_the_reference_stand_out(read: Re
     (panel,) = arrange(comparison, "global_accuracy")
     named = [number for number, name in panel.names.items() if name]
     assert named == [0, 6, 7, 8, 9, 10, 11]
+
+
+def test_what_cells_spend_is_drawn_logarithmically_where_they_spend_unlike(read: Read) -> None:
+    comparison, courses = read("one")
+    alike = curves(comparison, courses, "global_accuracy", KEY)
+    assert axes_of(alike).get_xscale() == "linear"
+    comparison, courses = read("against")
+    dear = [{**row, KEY: 1000 * column([row], KEY)[0]} for row in courses[0][0].rounds]
+    unlike = [[Course(dear, run.clients) for run in courses[0]], *courses[1:]]
+    drawn = curves(comparison, unlike, "global_accuracy", KEY)
+    assert drawn is not None
+    assert {axes.get_xscale() for axes in drawn.axes if axes.get_visible()} == {"log"}
+
+
+def test_of_cells_with_equal_results_one_stands_out(read: Read) -> None:
+    comparison, _ = read("many")
+    twin = replace(comparison.cells[11], summaries=comparison.cells[10].summaries)
+    (panel,) = arrange(replace(comparison, cells=[*comparison.cells[:11], twin]), "global_accuracy")
+    assert [number for number, name in panel.names.items() if name] == [0, 5, 6, 7, 8, 9, 10]
 
 
 def test_consensus_is_drawn_where_the_rounds_have_it(read: Read) -> None:
