@@ -178,9 +178,22 @@ _WITHOUT = {
 
 def _check_unread(config: RunConfig) -> None:
     given = config.values()
-    for key in dict.fromkeys(key for key, _ in _WITHOUT):
-        unread = _WITHOUT.get((key, str(given[key])), _WITHOUT[key, ""])
+    for key, unread in _unread(config).items():
         _refuse_given(config, unread, f"{key}={given[key]} does not use it; leave it out")
+
+
+def _unread(config: RunConfig) -> dict[str, tuple[str, ...]]:
+    """Return, by key, the other keys that its value does without."""
+    given = config.values()
+    keys = dict.fromkeys(key for key, _ in _WITHOUT)
+    return {key: _WITHOUT.get((key, str(given[key])), _WITHOUT[key, ""]) for key in keys}
+
+
+def unread_keys(config: RunConfig) -> frozenset[str]:
+    """Return the keys that mean nothing with the values of others, such as links without QKD."""
+    unread = {key for keys in _unread(config).values() for key in keys}
+    without_key = not suites.get(config.suite)().key_bits(1)
+    return frozenset(unread | {*(_QKD if without_key else ())})
 
 
 def _check_keys(config: RunConfig) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deffd_flower.config import FIELDS, RunConfig, Value, parse
 from deffd_flower.errors import RequestError
+from deffd_flower.request import unread_keys
 from deffd_flower.results.metrics import with_ratios
 from deffd_flower.results.reader import read_run
 from deffd_flower.strategy.presets import OPTIONS, strategies
@@ -166,11 +167,11 @@ def _number(value: object) -> float:
 
 
 def unread(config: RunConfig) -> frozenset[str]:
-    """Return the keys that a run's strategy sets by its name, or does not read."""
+    """Return the keys that a run does not read, or that its strategy sets by its name."""
     try:
-        return OPTIONS - strategies.get(config.strategy)().reads
+        return unread_keys(config) | (OPTIONS - strategies.get(config.strategy)().reads)
     except RequestError:
-        # The strategy of a plugin that is not there; a report shows all its keys.
+        # A strategy or suite of a plugin that is not there; a report shows all its keys.
         return frozenset()
 
 

@@ -32,7 +32,8 @@ def numbers(summary: Mapping[str, object]) -> Row:
     single = {
         key: value
         for key, value in summary.items()
-        if key.replace("_", "-") not in FIELDS and not isinstance(value, dict | list)
+        if (key in METRICS or key.replace("_", "-") not in FIELDS)
+        and not isinstance(value, dict | list)
     }
     versions = summary.get("versions")
     made_with = versions.items() if isinstance(versions, dict) else ()

@@ -302,3 +302,22 @@ def test_what_no_strategy_implies_is_said_of_each_cell(tmp_path: Path, grid: str
     comparison = read_comparison([write_sweep(tmp_path / "s", sweep, summary)])
     assert comparison.implied == {}
     assert "lr" in comparison.keys
+
+
+def test_a_key_that_a_cell_does_not_read_has_no_value_there(tmp_path: Path) -> None:
+    sweep = """
+        base: {dataset: digits, clients: 6, rounds: 2}
+        grid:
+          cells:
+            - {suite: none, topology: ring}
+            - {suite: aes, topology: small-world, topology-degree: 2}
+    """
+    comparison = read_comparison([write_sweep(tmp_path / "s", sweep, summary)])
+    ring, small_world = comparison.cells
+    assert [ring.value(key) for key in ("topology", "topology-degree", "link")] == [
+        "ring",
+        None,
+        None,
+    ]
+    assert small_world.value("topology-degree") == 2
+    assert small_world.value("link") == "lim-metro-10km"

@@ -192,6 +192,8 @@ def test_a_row_has_every_key_then_what_became_of_it_then_the_numbers(
     one, two = sweep.trials
     directory = SweepDirectory(tmp_path / "out", sweep)
     summary = {"strategy": "def-fd", "global_accuracy": 0.25, "key_bits": 2, "qkd_network": "x"}
+    # Its name is also that of a key, which says whether it is measured.
+    summary["consensus_distance"] = 1.5
     with directory.opened():
         files = files_of(one, tmp_path, {**summary, "absent": None, "versions": {"torch": "2"}})
         filed = directory.file(one, FINISHED, files)
@@ -205,12 +207,13 @@ def test_a_row_has_every_key_then_what_became_of_it_then_the_numbers(
         "run_dir",
         "global_accuracy",
         "key_bits",
+        "consensus_distance",
         "absent",
         "version_torch",
     ]
     own = len(FIELDS)
-    assert first[own:] == [FINISHED, one.name, f"runs/{one.name}", "0.25", "2", "", "2"]
-    assert second[own:] == ["pending", two.name, "", "", "", "", ""]
+    assert first[own:] == [FINISHED, one.name, f"runs/{one.name}", "0.25", "2", "1.5", "", "2"]
+    assert second[own:] == ["pending", two.name, "", "", "", "", "", ""]
     assert first[header.index("gamma")] == "0.1"
 
 
