@@ -32,7 +32,8 @@ def numbers(summary: Mapping[str, object]) -> Row:
     single = {
         key: value
         for key, value in summary.items()
-        if (key in METRICS or key.replace("_", "-") not in FIELDS)
+        if key not in FIELDS
+        and (key in METRICS or key.replace("_", "-") not in FIELDS)
         and not isinstance(value, dict | list)
     }
     versions = summary.get("versions")

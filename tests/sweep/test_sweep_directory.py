@@ -193,7 +193,7 @@ def test_a_row_has_every_key_then_what_became_of_it_then_the_numbers(
     directory = SweepDirectory(tmp_path / "out", sweep)
     summary = {"strategy": "def-fd", "global_accuracy": 0.25, "key_bits": 2, "qkd_network": "x"}
     # Its name is also that of a key, which says whether it is measured.
-    summary["consensus_distance"] = 1.5
+    summary |= {"consensus_distance": 1.5, "gamma": None}
     with directory.opened():
         files = files_of(one, tmp_path, {**summary, "absent": None, "versions": {"torch": "2"}})
         filed = directory.file(one, FINISHED, files)
