@@ -20,7 +20,7 @@ from deffd_flower.sweep.reference import partners
 from experiments import HERE, PARTS, PRESETS, RESULTS, SWEEPS
 from experiments.tables import beside_the_paper, chosen_weights, published, result
 
-FIVE_SEEDS = {"fig3", "fig4", "mixed", "recipe", "strategies"}
+FIVE_SEEDS = {"fig3", "fig4", "recipe", "strategies"}
 CHOSEN_BY = {"fig3", "gamma-log", "ablation", "recipe-ablation"}
 README = (HERE / "README.md").read_text("utf-8")
 
