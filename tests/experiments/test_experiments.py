@@ -66,8 +66,7 @@ def test_every_cell_has_the_same_seeds_so_that_trials_are_pairs(name: str) -> No
         seeds.setdefault(trial.cell, []).append((trial.config.seed, *own))
     first = seeds[0]
     assert all(of_cell == first for of_cell in seeds.values())
-    # Two show which power of ten a weight needs.
-    assert len(set(first)) >= (5 if name in FIVE_SEEDS else 2 if name == "gamma-log" else 3)
+    assert len(set(first)) >= (5 if name in FIVE_SEEDS else 3)
     for column in zip(*first, strict=True):
         assert len(set(column)) == len(first)
 
