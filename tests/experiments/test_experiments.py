@@ -10,6 +10,8 @@ from deffd_flower.commands.request import read_yaml
 from deffd_flower.config import DEFAULTS, RunConfig
 from deffd_flower.fusion.features import feature_losses, takes_any_shapes
 from deffd_flower.request import resolve
+from deffd_flower.results.courses import read_courses
+from deffd_flower.results.gains import gains
 from deffd_flower.strategy.knowledge import Knowledge
 from deffd_flower.strategy.plans import plans
 from deffd_flower.strategy.presets import strategies
@@ -20,7 +22,7 @@ from deffd_flower.sweep.reference import partners
 from experiments import HERE, PARTS, PRESETS, RESULTS, SWEEPS
 from experiments.tables import beside_the_paper, chosen_weights, published, result
 
-FIVE_SEEDS = {"fig3", "fig4", "recipe", "strategies"}
+FIVE_SEEDS = {"fig3", "fig4", "mixed", "recipe", "strategies"}
 CHOSEN_BY = {"fig3", "gamma-log", "ablation", "recipe-ablation"}
 README = (HERE / "README.md").read_text("utf-8")
 
@@ -255,3 +257,13 @@ def test_what_we_recommend_reaches_what_is_claimed_of_it() -> None:
     assert ours.differences["global_accuracy"].bootstrap.low >= 0.20, "above Def-FD, paired"
     def_kt = cells["def-kt", 20]
     assert ours.summaries["models_sent"].mean == def_kt.summaries["models_sent"].mean
+
+
+def test_every_client_gains_from_others_of_other_architectures() -> None:
+    comparison = result("mixed")
+    assert comparison
+    courses = read_courses(comparison.cells)
+    for number, clients in gains(comparison, courses, "global_accuracy").items():
+        if comparison.cells[number].config.strategy == "def-fd":
+            assert len(clients) == 12
+            assert all(gain.summary.mean > 0 for gain in clients)
