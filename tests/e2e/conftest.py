@@ -101,7 +101,8 @@ def free_port() -> int:
     """Return a port that nobody listens at, and that nobody is given but by asking for it.
 
     Below the ports that the kernel gives to outgoing connections, which would take one that it
-    has just named as free; in an order of this process's own, as tests run in several.
+    has just named as free, and above those that Ray keeps for its workers (10002 to 19999); in an
+    order of this process's own, as tests run in several.
     """
     for port in _PORTS:
         with socket.socket() as probe:
@@ -111,7 +112,7 @@ def free_port() -> int:
 
 
 def _ports() -> Iterator[int]:
-    first, count = 10_000, 20_000
+    first, count = 20_000, 12_000
     return (first + (os.getpid() * 97 + step) % count for step in itertools.count())
 
 
