@@ -2,12 +2,14 @@
 
 import csv
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from flwr.app import Message
 from torch import nn
 
 from deffd_flower.client_app import app as client_app
@@ -153,6 +155,25 @@ class Watched(LocalGrid):
             models = [_model(weights) for weights in saved if weights is not None]
             self.after_round[message.metadata.group_id] = models
         return reply
+
+
+class LastFirst(LocalGrid):
+    """Answers the last of several open messages first, as a network may."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return super().pull_messages(reversed(list(message_ids)))
+
+
+@pytest.mark.parametrize("strategy", ["def-fd", "local"])
+def test_the_order_in_which_clients_answer_changes_no_digit(strategy: str, tmp_path: Path) -> None:
+    config = resolve({**QUICK, "rounds": 4, "strategy": strategy, "consensus-distance": True})
+    found = []
+    for kind in (LocalGrid, LastFirst):
+        grid = kind(client_app, config.clients, config.values())
+        federate(grid, config, tmp_path / kind.__name__, LineProgress())
+        timeless = {"wall_s": "", "compute_s": ""}
+        found.append([row | timeless for row in rows(tmp_path / kind.__name__)])
+    assert found[0] == found[1]
 
 
 def _model(weights: bytes) -> nn.Module:

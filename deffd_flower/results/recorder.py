@@ -108,10 +108,12 @@ class Recorder(Observer):
 
     def evaluated(self, server_round: int, metrics: Mapping[int, Metrics]) -> None:
         """Write one row for the round and one for each client."""
-        clients = [self._client_row(server_round, p, metrics[p]) for p in sorted(metrics)]
-        reached = accuracies(list(metrics.values()))
+        # Sums round by their order, and replies come in any.
+        ordered = {partition: metrics[partition] for partition in sorted(metrics)}
+        clients = [self._client_row(server_round, p, told) for p, told in ordered.items()]
+        reached = accuracies(list(ordered.values()))
         if self._config.consensus_distance:
-            reached["consensus_distance"] = consensus_distance(list(metrics.values()))
+            reached["consensus_distance"] = consensus_distance(list(ordered.values()))
         self._reached.add(server_round, reached)
         row = {"round": server_round, "evaluated": len(clients), **reached, **self._totals()}
         row |= {f"loss_{term}": mean(self._terms[term]) for term in TERMS}
