@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test lint bench
 
 # Def-FD, 10 clients: Fashion-MNIST where it can be had, scikit-learn's digits (said loudly) elsewhere.
-demo: $(VENV)/.sim
+demo: $(VENV)/.sweep
 	$(BIN)/deffd run dataset=auto strategy=def-fd feature-loss=l2 gamma=0.01 clients=10 rounds=5
 
 test: $(VENV)/.test
@@ -20,9 +20,9 @@ lint: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/deffd bench
 
-$(VENV)/.sim: pyproject.toml
+$(VENV)/.sweep: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[sim]"
+	$(BIN)/python -m pip install --quiet --editable ".[sweep]"
 	touch $@
 
 $(VENV)/.test: pyproject.toml

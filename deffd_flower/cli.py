@@ -8,6 +8,7 @@ from typing import Annotated
 import click
 import typer
 
+from deffd_flower import __version__
 from deffd_flower.errors import DeffdError, RequestError
 
 app = typer.Typer(
@@ -18,9 +19,22 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deffd-flower {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def deffd() -> None:
-    """Keep `run` a sub-command even while it is the only one."""
+def deffd(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version, and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options that belong to no sub-command."""
 
 
 @app.command()

@@ -13,7 +13,7 @@ from rich.console import Console
 from deffd_flower.commands.request import read_request
 from deffd_flower.errors import DeffdError, RequestError
 from deffd_flower.results.writer import DRAWING
-from deffd_flower.sweep.cluster import check_address, ray_cluster, ray_log
+from deffd_flower.sweep.cluster import check_address, import_ray, ray_cluster, ray_log
 from deffd_flower.sweep.directory import SweepDirectory
 from deffd_flower.sweep.load import load_sweep
 from deffd_flower.sweep.plan import Sweep
@@ -54,7 +54,7 @@ def sweep_command(file: Path, words: Sequence[str], options: SweepOptions) -> No
 
     Raises:
         RequestError: Something is wrong with the file or the directory; nothing has been written.
-        DeffdError: A trial failed, or all did.
+        DeffdError: Ray Tune is not installed, and nothing has been written; or a trial failed.
     """
     from deffd_flower.sweep.check import check_peers
 
@@ -68,6 +68,7 @@ def sweep_command(file: Path, words: Sequence[str], options: SweepOptions) -> No
     if options.dry_run:
         console.print(trial_table(sweep))
         return
+    import_ray()
     again = _again(file, words, options)
     try:
         rows = _run(sweep, directory, options, console)

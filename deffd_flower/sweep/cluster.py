@@ -56,6 +56,21 @@ def check_address(address: str) -> None:
         raise RequestError("--address", address, advice) from problem
 
 
+def import_ray() -> None:
+    """Import Ray Tune, with the settings that it reads then.
+
+    Raises:
+        DeffdError: It is not installed.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import_module("ray.tune")
+    except ImportError as problem:
+        advice = "a sweep needs Ray Tune: pip install 'deffd-flower[sweep]'"
+        raise DeffdError(f"{advice} ({problem})") from problem
+
+
 @contextmanager
 def ray_cluster(address: str, workers: int, remember: Callable[[Path], None]) -> Iterator[Path]:
     """Connect to Ray, and yield a folder that goes when the sweep ends.
@@ -84,12 +99,7 @@ def ray_cluster(address: str, workers: int, remember: Callable[[Path], None]) ->
 
 @contextmanager
 def ray_log(path: Path) -> Iterator[None]:
-    """Send what Ray prints and logs in this process to a file, so that it spoils no table.
-
-    Raises:
-        DeffdError: Ray Tune is not installed.
-    """
-    _import_ray()
+    """Send what Ray prints and logs in this process to a file, so that it spoils no table."""
     with path.open("a", encoding="utf-8") as file, redirect_stdout(file):
         ours = logging.StreamHandler(file)
         before = {logger: logger.handlers for logger in _ray_loggers()}
@@ -105,16 +115,6 @@ def ray_log(path: Path) -> Iterator[None]:
 def _ray_loggers() -> list[logging.Logger]:
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "ray"]
     return [logger for logger in map(logging.getLogger, names) if logger.handlers]
-
-
-def _import_ray() -> None:
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    try:
-        import_module("ray.tune")
-    except ImportError as problem:
-        advice = "a sweep needs Ray Tune: pip install 'deffd-flower[sweep]'"
-        raise DeffdError(f"{advice} ({problem})") from problem
 
 
 def _start(folder: str, cores: int) -> None:

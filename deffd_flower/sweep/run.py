@@ -66,6 +66,7 @@ def run_sweep(
     orders = _orders(sweep, filing, settings)
     try:
         if orders:
+            filing.compare(versions())
             scheduler = _scheduler(sweep, directory, filing.filed)
             filing.announce(len(orders))
             with cluster as folder:
@@ -121,6 +122,17 @@ class _Filing(Listener):
     def announce(self, trials: int) -> None:
         """Say how much there is to do: until the first trial begins, some seconds pass."""
         self._view.tell(f"{trials} of {len(self._trials)} trials to run; waiting for Ray")
+
+    def compare(self, own: Mapping[str, str]) -> None:
+        """Say which filed runs have been made with other versions than those to come."""
+        before = [filed.summary.get("versions") for filed in self.filed.values()]
+        known = [each for each in before if isinstance(each, dict)]
+        for package, number in own.items():
+            found = Counter(each.get(package, number) for each in known)
+            for other in sorted(found.keys() - {number}):
+                some = f"{found[other]} of {len(known)} filed runs"
+                told = f"{some} have {package} {other}, not {number}"
+                self._view.tell(f"{told}: their numbers may differ; sweep.csv says which", "yellow")
 
     def close(self) -> None:
         """Write the table, and take the view away."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from deffd_flower import __version__
 from deffd_flower.config import DEFAULTS
 from tests.e2e.conftest import BIN, Command, heed_interrupts
 
@@ -59,6 +60,11 @@ def test_a_run_can_be_repeated_from_its_config_bit_for_bit(deffd: Command, tmp_p
     assert other.code == 0
     third = json.loads((tmp_path / "third" / "summary.json").read_text())
     assert third["state_sha256"] != digests[0]
+
+
+def test_it_says_its_version(deffd: Command) -> None:
+    done = deffd("--version")
+    assert (done.code, done.out) == (0, f"deffd-flower {__version__}\n")
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
 """`deffd sweep` as a user meets it: real processes, interrupted and killed."""
 
+import csv
 import json
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from deffd_flower.cli import app
 from deffd_flower.config import FIELDS
+from deffd_flower.errors import DeffdError
 from deffd_flower.sweep.document import METRICS
 from tests.sweep.sweeping import (
     SMALL,
@@ -103,6 +109,24 @@ def test_there_is_nothing_left_to_do_in_a_whole_sweep(whole: Path) -> None:
     assert "go on with it by --resume" in err
 
 
+def test_what_other_versions_have_left_is_told_before_more_is_run(
+    whole: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "out")
+    first, gone, *_ = sorted((tmp_path / "out" / "runs").iterdir())
+    shutil.rmtree(gone)
+    summary = json.loads((first / "summary.json").read_text())
+    summary["versions"]["torch"] = "1.13.0"
+    (first / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "small.yaml").write_text(SMALL)
+    told = " ".join(run(tmp_path, "small.yaml", "--resume", "--out", "out").split())
+    assert "1 of 5 filed runs have torch 1.13.0, not " in told
+    assert "have numpy" not in told
+    with (tmp_path / "out" / "sweep.csv").open() as file:
+        made_with = [row["version_torch"] for row in csv.DictReader(file)]
+    assert made_with.count("1.13.0") == 1
+
+
 TROUBLE = """
 base: {dataset: digits, clients: 4, rounds: 2, local-epochs: 1, plugins: trouble}
 grid: {strategy: [hand-off, raises, dies, dies-always]}
@@ -173,3 +197,15 @@ def test_a_wrong_trial_ends_it_before_anything_is_written(tmp_path: Path) -> Non
     assert code == 2
     assert "feature-layers=conv9: " in err
     assert {path.name for path in tmp_path.iterdir()} == {"wrong.yaml", "layers.yaml"}
+
+
+def test_without_ray_tune_it_says_what_to_install_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray.tune", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    result = CliRunner().invoke(app, ["sweep", "small.yaml"])
+    assert isinstance(result.exception, DeffdError)
+    assert "pip install 'deffd-flower[sweep]'" in str(result.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
