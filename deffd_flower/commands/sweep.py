@@ -18,7 +18,7 @@ from deffd_flower.sweep.directory import SweepDirectory
 from deffd_flower.sweep.load import load_sweep
 from deffd_flower.sweep.plan import Sweep
 from deffd_flower.sweep.rows import Row
-from deffd_flower.sweep.tables import trial_table
+from deffd_flower.sweep.tables import cell_table
 from deffd_flower.sweep.trial import FAILED
 
 _COMPARISON = "deffd_flower.results.comparison"
@@ -66,7 +66,7 @@ def sweep_command(file: Path, words: Sequence[str], options: SweepOptions) -> No
     check_address(options.address)
     check_peers(sweep, elsewhere=bool(options.address))
     if options.dry_run:
-        console.print(trial_table(sweep))
+        console.print(cell_table(sweep))
         return
     import_ray()
     again = _again(file, words, options)

@@ -1,25 +1,23 @@
-"""The trials of a sweep in the terminal, before they run."""
-
-from collections.abc import Sequence
+"""The cells of a sweep in the terminal, before they run."""
 
 from rich.markup import escape
 from rich.table import Table
 
-from deffd_flower.sweep.naming import varying, written
-from deffd_flower.sweep.plan import Keys, Sweep
+from deffd_flower.sweep.naming import label, varying
+from deffd_flower.sweep.plan import Sweep
 
 
-def trial_table(sweep: Sweep) -> Table:
-    """Return all trials with the keys in which their cells differ."""
+def cell_table(sweep: Sweep) -> Table:
+    """Return a row for each cell, with the keys in which cells differ, and its seeds.
+
+    A column for each key would be a letter wide where many vary.
+    """
     keys = varying(sweep.cells)
-    table = Table(title=f"{sweep.title}: {len(sweep.trials)} trials", highlight=False)
-    for name in ("trial", *keys, "seed"):
-        table.add_column(name, overflow="fold")
-    for trial in sweep.trials:
-        own = _written(sweep.cells[trial.cell], keys)
-        table.add_row(trial.name, *own, str(trial.config.seed))
+    counted = f"{len(sweep.trials)} trials"
+    table = Table(title=f"{sweep.title}: {counted}", highlight=False)
+    table.add_column("cell", overflow="fold")
+    table.add_column("seeds", no_wrap=len(sweep.seeds) < 10)
+    seeds = ", ".join(map(str, sweep.seeds))
+    for cell in sweep.cells:
+        table.add_row(escape(label(cell, keys)), seeds)
     return table
-
-
-def _written(cell: Keys, keys: Sequence[str]) -> list[str]:
-    return [escape(written(cell[key])) if key in cell else "" for key in keys]

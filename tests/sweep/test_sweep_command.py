@@ -199,6 +199,23 @@ def test_a_wrong_trial_ends_it_before_anything_is_written(tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"wrong.yaml", "layers.yaml"}
 
 
+def test_a_dry_run_has_a_line_for_each_cell_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    many = "grid: {strategy: [def-fd], gamma: [0.1, 1], lr: [0.01, 0.02], momentum: [0, 0.9], "
+    many += "batch-size: [8, 16], local-epochs: [1, 2]}\nseeds: 3\n"
+    (tmp_path / "many.yaml").write_text("base: {dataset: digits, clients: 4}\n" + many)
+    result = CliRunner().invoke(app, ["sweep", "many.yaml", "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "96 trials" in result.output
+    cells = [line for line in result.output.splitlines() if line.startswith("│")]
+    assert len(cells) == 32
+    words = "gamma=0.1 lr=0.02 momentum=0.9 batch-size=8 local-epochs=2"
+    assert sum(words in line and "0, 1, 2" in line for line in cells) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["many.yaml"]
+
+
 def test_without_ray_tune_it_says_what_to_install_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
