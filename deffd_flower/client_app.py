@@ -95,7 +95,7 @@ def hello(message: Message, context: Context) -> Message:
             "package-bytes": len(peer.package([])),
         }
     )
-    if peer.config.share_label_counts:
+    if peer.config.label_counts_shared:
         about["label-counts"] = peer.data.label_counts.tolist()
     return Message(RecordDict({"about": about}), reply_to=message)
 

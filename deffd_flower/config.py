@@ -155,8 +155,9 @@ class RunConfig(BaseModel):
     consensus_distance: bool = Field(
         False, description="clients tell the server 64 numbers of their weights, to see them agree"
     )
-    share_label_counts: bool = Field(
-        True, description="clients tell the server their label counts; it may pair clients by them"
+    share_label_counts: bool | Literal["auto"] = Field(
+        "auto",
+        description="clients tell the server their label counts; auto: not with key-source=etsi014",
     )
     device: str = Field("cpu", description="cpu, cuda or cuda:N")
     precision: Literal["float32", "bf16"] = Field(
@@ -179,6 +180,16 @@ class RunConfig(BaseModel):
     def cast(self) -> Cast:
         """Who has which model."""
         return cast_of(self.model)
+
+    @property
+    def label_counts_shared(self) -> bool:
+        """Whether the server learns how many samples of each class a client has.
+
+        On real nodes only if somebody says so; in a simulation it is no secret.
+        """
+        if self.share_label_counts == "auto":
+            return self.key_source == "embedded"
+        return self.share_label_counts
 
     @property
     def pairs_per_round(self) -> int:

@@ -163,7 +163,10 @@ def _partners(config: Mapping[str, object]) -> list[Claim]:
         return [Claim(guarantee, Holds.NO, source, "Reading along on the server.")]
     rule = partners.get(name)
     source = f"Partners are chosen by partner={name}. {rule.reveals}"
-    if rule.nominates and not config.get("share-label-counts", True):
+    shared = config.get("share-label-counts", "auto")
+    if shared == "auto":
+        shared = config.get("key-source", "embedded") == "embedded"
+    if rule.nominates and not shared:
         return [Claim(guarantee, Holds.NO, source, "Reading along on the server.")]
     return [Claim(guarantee, Holds.YES, source, "A changed program on the clients.")]
 

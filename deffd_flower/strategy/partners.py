@@ -69,7 +69,7 @@ def nominates(config: RunConfig) -> bool:
 
     Where the server knows their label counts, there is no need for it.
     """
-    return partner_of(config).nominates and not config.share_label_counts
+    return partner_of(config).nominates and not config.label_counts_shared
 
 
 def drawn(knowledge: Knowledge) -> list[Pair]:
@@ -127,9 +127,9 @@ def least_recent(knowledge: Knowledge) -> list[Pair]:
 
 @partners.register("complementary")
 @partner_rule(
-    "With share-label-counts=true nothing: it has the label counts. With share-label-counts=false "
-    "each client's order of preference among the peers it has heard from: it says whose classes "
-    "differ more from its own, not which classes anybody has.",
+    "Where clients share their label counts, nothing. Where they do not (share-label-counts=false, "
+    "or auto with key-source=etsi014), each client's order of preference among the peers it has "
+    "heard from: it says whose classes differ more from its own, not which classes anybody has.",
     nominates=True,
 )
 def complementary(knowledge: Knowledge) -> list[Pair]:

@@ -103,6 +103,10 @@ def test_the_keys_come_from_elsewhere_and_the_weights_are_the_same(
     assert real["state_sha256"] == simulated["state_sha256"]
     for count in ("models_sent", "bytes_sent", "key_bits", "failures", "starved", "skipped"):
         assert real[count] == simulated[count], count
+    counted = [(tmp_path / name / "partition.csv").exists() for name in ("real", "simulated")]
+    assert counted == [False, True], (
+        "on real nodes nobody tells the server its label counts unasked"
+    )
     ledger = tmp_path / "real" / "keys.csv"
     assert verify_ledger(ledger) > 0
     with ledger.open() as file:

@@ -446,3 +446,12 @@ def test_clients_tell_whom_they_prefer_only_where_the_server_has_no_label_counts
 ) -> None:
     asked = nominates(request(partner=rule, share_label_counts=shared))
     assert asked == (rule == "complementary" and not shared)
+
+
+def test_label_counts_are_shared_in_a_simulation_and_on_real_nodes_only_on_request() -> None:
+    real = {"partner": "complementary", "key_source": "etsi014"}
+    assert not request(**real).label_counts_shared
+    assert nominates(request(**real))
+    assert request(**real, share_label_counts=True).label_counts_shared
+    assert request(partner="complementary").label_counts_shared
+    assert not request(partner="complementary", share_label_counts=False).label_counts_shared
