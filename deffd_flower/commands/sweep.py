@@ -1,7 +1,6 @@
 """`deffd sweep`: a grid of federations on Ray."""
 
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,13 @@ from rich.console import Console
 from deffd_flower.commands.request import read_request
 from deffd_flower.errors import DeffdError, RequestError
 from deffd_flower.results.writer import DRAWING
-from deffd_flower.sweep.cluster import check_address, import_ray, ray_cluster, ray_log
+from deffd_flower.sweep.cluster import (
+    check_address,
+    import_ray,
+    ray_cluster,
+    ray_log,
+    take_terminate_for_interrupt,
+)
 from deffd_flower.sweep.directory import SweepDirectory
 from deffd_flower.sweep.load import load_sweep
 from deffd_flower.sweep.plan import Sweep
@@ -72,7 +77,7 @@ def sweep_command(file: Path, words: Sequence[str], options: SweepOptions) -> No
     again = _again(file, words, options)
     try:
         rows = _run(sweep, directory, options, console)
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         console.print(f"interrupted; go on with: {again}", soft_wrap=True, highlight=False)
         raise
     except DeffdError:
@@ -112,8 +117,7 @@ def _again(file: Path, words: Sequence[str], options: SweepOptions) -> str:
 def _run(
     sweep: Sweep, directory: SweepDirectory, options: SweepOptions, console: Console
 ) -> list[Row]:
-    # Whoever is told to end takes its private Ray along.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    take_terminate_for_interrupt()
     with directory.opened() as remember, ray_log(directory.root / "ray.log"):
         from deffd_flower.sweep.run import Settings, run_sweep
 

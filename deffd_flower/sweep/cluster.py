@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
@@ -71,6 +72,11 @@ def import_ray() -> None:
         raise DeffdError(f"{advice} ({problem})") from problem
 
 
+def take_terminate_for_interrupt() -> None:
+    """On SIGTERM, end as after Ctrl-C, so that a private Ray ends with this process."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @contextmanager
 def ray_cluster(address: str, workers: int, remember: Callable[[Path], None]) -> Iterator[Path]:
     """Connect to Ray, and yield a folder that goes when the sweep ends.
@@ -92,6 +98,8 @@ def ray_cluster(address: str, workers: int, remember: Callable[[Path], None]) ->
                 _join(address)
             else:
                 _start(name, workers or usable_cores())
+            # Ray has put a handler of its own in the place of ours: one that ends in a core dump.
+            take_terminate_for_interrupt()
             yield Path(name)
         finally:
             ray.shutdown()

@@ -109,6 +109,19 @@ def test_there_is_nothing_left_to_do_in_a_whole_sweep(whole: Path) -> None:
     assert "go on with it by --resume" in err
 
 
+def test_a_scheduler_that_ends_it_is_obeyed_without_a_core_dump(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SMALL)
+    directory = tmp_path / "sweeps/small"
+    sweeping = Sweeping(tmp_path, "small.yaml", "--workers", "1")
+    wait_until_finished(sweeping, directory, 1)
+    scratch = (directory / ".lock").read_text().strip()
+    code, out, err = sweeping.stop(signal.SIGTERM)
+    assert (code, err) == (130, "")
+    assert "interrupted; go on with: deffd sweep small.yaml --resume --workers 1" in out
+    assert processes_of(scratch) == []
+    assert not Path(scratch).exists()
+
+
 def test_what_other_versions_have_left_is_told_before_more_is_run(
     whole: Path, tmp_path: Path
 ) -> None:
