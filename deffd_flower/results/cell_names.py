@@ -8,6 +8,11 @@ from deffd_flower.results.metrics import heading
 from deffd_flower.results.table import NAMES
 from deffd_flower.sweep.naming import written
 
+SPEAKING = frozenset(
+    {"strategy", "dataset", "model", "feature-loss", "suite", "link", "topology", "on-starved"}
+)
+"""Keys whose values say by themselves what they are values of."""
+
 NOT_SPEAKING = {"", "auto", "none"}
 """Texts that say nothing without their key."""
 
@@ -20,6 +25,7 @@ UNITS = {
     "wall_s": ("Time (s)", 1.0),
     "compute_s": ("Compute time (s)", 1.0),
     "bytes_sent": ("Sent (MB)", 1e-6),
+    "key_bits": ("Key used (kbit)", 1e-3),
     "consensus_distance": ("Consensus distance (units of the weights)", 1.0),
     "accuracy_per_key_bit": ("Global accuracy per key (% / Mbit)", 1e8),
     "accuracy_per_simulated_hour": ("Global accuracy per simulated hour (% / h)", 1e2),
@@ -46,7 +52,7 @@ def cell_name(cell: Cell, without: Sequence[str] = ()) -> str:
 
 def value_name(key: str, value: Value) -> str:
     """Return a value with its key, unless it speaks for itself."""
-    if isinstance(value, str) and value not in NOT_SPEAKING:
+    if key in SPEAKING and isinstance(value, str) and value not in NOT_SPEAKING:
         return NAMES.get(value, value) if key in ("strategy", "dataset") else value
     return f"{key} {written(value)}" if value != "" else f"no {key}"
 

@@ -2,7 +2,8 @@
 
 COMPARISON = """{% macro grid(table, id) %}
 <h3>{{ table.title }}</h3>
-<div class="card scroll" tabindex="0"><table id="{{ id }}" class="cells">
+<div class="card scroll" tabindex="0">
+<table id="{{ id }}" class="cells{% if table.keys > 1 %} many{% endif %}">
 <thead><tr>{% for label in table.head %}
 <th scope="col"{% if loop.index <= table.keys %} class="key"{% endif %}>{{ label }}</th>
 {%- endfor %}</tr></thead>
@@ -17,23 +18,34 @@ COMPARISON = """{% macro grid(table, id) %}
 {% endmacro %}
 <main>
 <h2>Results</h2>
-{{ grid(tables[0], "table-1") }}
-{% if tables | length > 1 %}
+{% if figures %}
 <div class="pair">
-{% for table in tables[1:] %}<section>{{ grid(table, "table-" ~ (loop.index + 1)) }}</section>
-{% endfor %}
+{% for figure in figures[:2] %}{{ show(figure) }}{% endfor %}
 </div>
 {% endif %}
-{% for table in gains %}{{ grid(table, "gains-" ~ loop.index) }}{% endfor %}
+{{ grid(tables[0], "table-1") }}
 <ul class="soft notes">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
-{% if figures %}
-<h2>Figures</h2>
+{% if figures[2:] %}
+<h2>More figures</h2>
 <div class="pair">
-{% for figure in figures %}{{ show(figure) }}{% endfor %}
+{% for figure in figures[2:] %}{{ show(figure) }}{% endfor %}
 </div>
 {% endif %}
 {% if without_courses %}
 <p class="soft">Curves and clients are not drawn: the run directories are not here.</p>
+{% endif %}
+{% if tables | length > 1 %}
+<h2>Differences</h2>
+<div class="pair">
+{% for table in tables[1:] %}
+<section{% if table.keys > 1 %} class="wide"{% endif %}>
+{{- grid(table, "table-" ~ (loop.index + 1)) }}</section>
+{% endfor %}
+</div>
+{% endif %}
+{% if gains %}
+<h2>Client by client</h2>
+{% for table in gains %}{{ grid(table, "gains-" ~ loop.index) }}{% endfor %}
 {% endif %}
 <h2>Trials</h2>
 <details{% if trials.rows | length <= 20 %} open{% endif %}>

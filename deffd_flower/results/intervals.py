@@ -1,13 +1,19 @@
 """How a cell's mean, interval and single seeds are drawn, and axes with a row for each cell."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deffd_flower.results.cell_names import SEPARATOR, axis, cell_name, reference_name
+from deffd_flower.config import Value
+from deffd_flower.results.cell_names import (
+    SEPARATOR,
+    axis,
+    cell_name,
+    reference_name,
+    value_name,
+)
 from deffd_flower.results.cells import Cell, Comparison
 from deffd_flower.results.chart import BLUE, INK, has, known, new_axes, take_literally
 from deffd_flower.results.statistics import Interval, Summary
@@ -46,8 +52,8 @@ def row_axes(
 ) -> "tuple[Figure, Axes, list[float]]":
     """Return axes with a row for each cell, the first on top, and where the rows are.
 
-    A row is as high as the lines of its name. Where several cells share a value of the first key, a
-    gap sets them apart from the others.
+    A row is as high as the lines of its name. What several cells have in common stands once above
+    them, and a gap sets them apart from the others.
 
     Args:
         comparison: What the cells are of.
@@ -56,30 +62,63 @@ def row_axes(
     """
     from matplotlib.ticker import MaxNLocator
 
-    names = [_on_lines(cell_name(cell)) for cell in cells]
-    first = [cell.keys.get(comparison.keys[0]) if comparison.keys else "" for cell in cells]
-    gap = 0.5 if len(comparison.keys) > 1 and len(set(first)) < len(cells) else 0.0
-    halves = [max(least, 1 + LINE_HEIGHT * name.count("\n")) / 2 for name in names]
-    places = [0.0]
-    for (before, value), (half, next_half) in zip(pairwise(first), pairwise(halves), strict=True):
-        places.append(places[-1] + half + next_half + gap * (before != value))
-    top, bottom = -halves[0] - 0.1, places[-1] + halves[-1] + 0.1
-    figure, axes = new_axes(1.1 + ROW_INCHES * (bottom - top))
-    axes.set_yticks(places, names, fontsize=10)
-    axes.set_ylim(bottom, top)
+    shared = _shared_keys(comparison, cells)
+    groups = [_group(cell, shared or comparison.keys[:1]) for cell in cells]
+    gap = 0.5 if len(comparison.keys) > 1 and len(set(groups)) < len(cells) else 0.0
+    edge, places = -0.5, []
+    ticks: dict[float, str] = {}
+    headings: list[str] = []
+    for before, group, cell in zip([None, *groups], groups, cells, strict=False):
+        edge += gap if before not in (None, group) else 0.0
+        alone = groups.count(group) == 1
+        if shared and group != before and not alone:
+            headings.append(_on_lines(SEPARATOR.join(value_name(*each) for each in group)))
+            height = 1 + LINE_HEIGHT * headings[-1].count("\n")
+            ticks[edge + height / 2] = headings[-1]
+            edge += height
+        name = _on_lines(cell_name(cell, without=() if alone else shared))
+        height = max(least, 1 + LINE_HEIGHT * name.count("\n"))
+        places.append(edge + height / 2)
+        ticks[places[-1]] = name
+        edge += height
+    figure, axes = new_axes(1.1 + ROW_INCHES * (edge + 0.7))
+    axes.set_yticks([*ticks], [*ticks.values()], fontsize=10)
+    axes.set_ylim(edge + 0.1, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
     # Matplotlib's own choice depends on the width, which depends on the labels it leads to.
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     take_literally(axes.get_yticklabels())
+    for label in axes.get_yticklabels():
+        if label.get_text() in headings:
+            label.set_fontweight("bold")
     return figure, axes, places
 
 
+def _shared_keys(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
+    """Return the first keys whose values most cells share with another, and that all cells set."""
+    found: list[str] = []
+    for number in range(1, len(comparison.keys)):
+        keys = list(comparison.keys[:number])
+        complete = all(key in cell.keys for cell in cells for key in keys)
+        if complete and len(cells) >= 2 * len({_group(cell, keys) for cell in cells}):
+            found = keys
+    return found
+
+
+def _group(cell: Cell, keys: Sequence[str]) -> tuple[tuple[str, Value], ...]:
+    return tuple((key, cell.keys[key]) for key in keys if key in cell.keys)
+
+
 def _on_lines(name: str) -> str:
-    """Break a name between its parts where that is possible, such as before ``lr 0.02``."""
-    parts = [part.replace(" ", NO_BREAK) for part in name.split(SEPARATOR)]
+    """Break a name between its parts where that is possible, not within ``lr 0.02``."""
+    parts = [_kept_together(part) for part in name.split(SEPARATOR)]
     whole = f"{NO_BREAK}{SEPARATOR.strip()} ".join(parts)
     return fill(whole, NAME_WIDTH, break_on_hyphens=False).replace(NO_BREAK, " ")
+
+
+def _kept_together(part: str) -> str:
+    return part.replace(" ", NO_BREAK) if len(part) <= NAME_WIDTH - len(SEPARATOR) else part
 
 
 def draw_means(

@@ -58,6 +58,8 @@ th { font-weight: 600; }
   background: var(--card); }
 #client-table thead th:first-child, .cells thead th:first-child { z-index: 1; }
 .cells td { white-space: nowrap; }
+.pair > .wide { grid-column: 1 / -1; }
+.many .key { white-space: nowrap; }
 .pair .cells { font-size: .84rem; }
 .pair .cells th, .pair .cells td { padding: .35rem .45rem; }
 @media (max-width: 34rem) {

@@ -149,15 +149,31 @@ def test_other_cells_have_a_row_each_from_the_first_on_top(read: Read) -> None:
     assert np.asarray(reference.get_xdata())[0] == pytest.approx(spans[1][0])
 
 
-def test_a_row_is_as_high_as_its_name_which_is_broken_between_its_parts(read: Read) -> None:
+def test_what_rows_have_in_common_stands_once_above_them(read: Read) -> None:
     comparison, _ = read("panels")
     axes = axes_of(row_figures.values(comparison, "global_accuracy"))
+    labels = {tick.get_text(): str(tick.get_fontweight()) for tick in axes.get_yticklabels()}
     names = [tick.get_text() for tick in axes.get_yticklabels()]
-    assert names[0] == "l2 · gamma 0.01 ·\nclasses-per-client 2"
-    assert {name.count("\n") for name in names} == {1}
-    steps = {round(after - before, 6) for before, after in pairwise(axes.get_yticks())}
-    # Two lines are one and a half names high, and half a name sets apart the next loss.
-    assert steps == {1.5, 2.0}
+    assert names[:3] == ["l2 · gamma 0.01", "classes-per-client 2", "classes-per-client 5"]
+    assert labels["l2 · gamma 0.01"] == "bold"
+    assert labels["classes-per-client 2"] == "normal"
+    ((_, spans),) = whiskers(axes)
+    rows = [place for place, name in zip(axes.get_yticks(), names, strict=True) if "per" in name]
+    assert len(rows) == len(comparison.cells)
+    assert sorted(span[1] for span in spans) == pytest.approx(sorted(rows))
+
+
+def test_a_name_is_broken_between_its_parts_and_a_long_part_between_its_words(
+    read: Read,
+) -> None:
+    comparison, _ = read("long")
+    axes = axes_of(row_figures.values(comparison, "global_accuracy"))
+    names = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert names[0] == "no eve"
+    assert names[1].startswith("eve intercept\nfraction=0.40\nrounds=5-12")
+    # A line more makes a row half a name higher: here the second and the third have four.
+    steps = [after - before for before, after in pairwise(axes.get_yticks())]
+    assert steps == pytest.approx([1.75, 2.5])
 
 
 def test_one_seed_has_no_whisker_and_no_dot_of_its_own(read: Read) -> None:
