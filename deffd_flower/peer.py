@@ -32,7 +32,7 @@ from deffd_flower.models.blueprint import Blueprint
 from deffd_flower.models.registry import Shape
 from deffd_flower.models.taps import feature_layers
 from deffd_flower.randomness import derived_seed, seed_layers, torch_generator
-from deffd_flower.strategy.partners import nominates
+from deffd_flower.strategy.partners import tells_classes
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.training import Batch, Samples, arithmetic, least_batch, train
 from deffd_flower.transport.codec import decode_tensors, encode_tensors
@@ -245,8 +245,7 @@ class Peer:
     @property
     def _held(self) -> Tensor | None:
         """Which classes it has samples of, bool [C], where peers are to know."""
-        told = self.config.teacher_weight == "presence" or nominates(self.config)
-        return self.data.label_counts > 0 if told else None
+        return self.data.label_counts > 0 if tells_classes(self.config) else None
 
     @property
     def _cuda(self) -> list[torch.device]:

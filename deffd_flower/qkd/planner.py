@@ -15,6 +15,7 @@ from deffd_flower.qkd.pool import KeyPool, PoolSettings
 from deffd_flower.qkd.production import CALM, BlockYield, block_yield
 from deffd_flower.qkd.simulation import controller_of
 from deffd_flower.qkd.traffic import MOST_ROUNDS, Demand, Reuse, Traffic
+from deffd_flower.strategy.partners import tells_classes
 from deffd_flower.strategy.plans import Transfer
 from deffd_flower.strategy.presets import strategies
 from deffd_flower.transport.desk import sae_id
@@ -37,6 +38,8 @@ def package_sizes(config: RunConfig) -> list[PackageSize]:
 
 
 def _package_size(config: RunConfig, place: int) -> PackageSize:
+    import torch
+
     from deffd_flower.data.datasets import datasets
     from deffd_flower.fusion.package import pack
     from deffd_flower.models import build_model
@@ -45,9 +48,10 @@ def _package_size(config: RunConfig, place: int) -> PackageSize:
     model = build_model(config.cast.names[place], spec.shape, spec.classes, config.seed)
     parameters = sum(weights.numel() for weights in model.parameters())
     architecture = place if config.cast.several else None
+    held = torch.ones(spec.classes, dtype=torch.bool) if tells_classes(config) else None
+    packages = (pack(model, 1, part, config.segments) for part in ([], [0]))
     whole, segment = (
-        replace(pack(model, 1, part, config.segments), architecture=architecture).encode()
-        for part in ([], [0])
+        replace(package, held=held, architecture=architecture).encode() for package in packages
     )
     return PackageSize(len(whole), parameters, len(segment))
 

@@ -1,6 +1,7 @@
 """How a cell's mean, interval and single seeds are drawn, and axes with a row for each cell."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def row_axes(
 
     shared = _shared_keys(comparison, cells)
     groups = [_group(cell, shared or comparison.keys[:1]) for cell in cells]
-    gap = 0.5 if len(comparison.keys) > 1 and len(set(groups)) < len(cells) else 0.0
+    gap = 0.5 if any(one == other for one, other in pairwise(groups)) else 0.0
     edge, places = -0.5, []
     ticks: dict[float, str] = {}
     headings: list[str] = []

@@ -72,6 +72,11 @@ def nominates(config: RunConfig) -> bool:
     return partner_of(config).nominates and not config.label_counts_shared
 
 
+def tells_classes(config: RunConfig) -> bool:
+    """Say whether a sender's package says which classes it has."""
+    return config.teacher_weight == "presence" or nominates(config)
+
+
 def drawn(knowledge: Knowledge) -> list[Pair]:
     """Return the pairs of a round by the run's rule.
 

@@ -309,8 +309,16 @@ def test_every_link_of_a_ring_is_planned_alike() -> None:
         assert link.messages == pytest.approx(traffic.per_round / 12, rel=0.02)
 
 
-def test_sizes_are_those_that_a_peer_seals() -> None:
-    config = request(model="mlp", strategy="combo", segments=7)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"strategy": "combo", "segments": 7},
+        {"teacher_weight": "presence"},
+        {"partner": "complementary", "key_source": "etsi014"},
+    ],
+)
+def test_sizes_are_those_that_a_peer_seals(keys: dict[str, object]) -> None:
+    config = request(model="mlp", **keys)
     peer = Peer(0, client_data(config, 0), config)
     (size,) = package_sizes(config)
     assert size.bytes == len(peer.package([]))
