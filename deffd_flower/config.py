@@ -185,11 +185,9 @@ class RunConfig(BaseModel):
     def label_counts_shared(self) -> bool:
         """Whether the server learns how many samples of each class a client has.
 
-        On real nodes only if somebody says so; in a simulation it is no secret.
+        With real key managers only if somebody says so; in a simulation it is no secret.
         """
-        if self.share_label_counts == "auto":
-            return self.key_source == "embedded"
-        return self.share_label_counts
+        return label_counts_shared(self.share_label_counts, self.key_source)
 
     @property
     def pairs_per_round(self) -> int:
@@ -234,6 +232,11 @@ class RunConfig(BaseModel):
     def replace(self, **changes: Value) -> "RunConfig":
         """Return a copy with some attributes changed, checked anew."""
         return parse({**self.values(), **{_kebab(key): value for key, value in changes.items()}})
+
+
+def label_counts_shared(asked: object, key_source: object) -> bool:
+    """Return what ``share-label-counts`` comes to, by its value and that of ``key-source``."""
+    return key_source == "embedded" if asked == "auto" else bool(asked)
 
 
 FIELDS = {_kebab(name): field for name, field in RunConfig.model_fields.items()}

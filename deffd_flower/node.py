@@ -8,8 +8,8 @@ from deffd_flower.config import RunConfig
 from deffd_flower.errors import RequestError
 from deffd_flower.request import resolved
 
-#: Keys of a run that a node may answer for itself, being about its own machine.
-OWN = ("data-dir", "device")
+#: Keys of a run that a node may answer for itself, being about its own machine and data.
+OWN = ("data-dir", "device", "share-label-counts")
 
 
 def partition_id(node_config: Mapping[str, object], clients: int) -> int:

@@ -24,6 +24,14 @@ def test_a_nodes_data_folder_and_device_go_before_the_runs() -> None:
     assert (runs.data_dir, runs.device) == ("/servers/idea", "cuda")
 
 
+def test_a_node_may_keep_its_label_counts_whatever_the_run_asks_for() -> None:
+    run: dict[str, Any] = {"share_label_counts": True}
+    for no in (False, "false"):
+        assert not client_config(context({"share-label-counts": no}, **run)).label_counts_shared
+    with pytest.raises(RequestError, match=r"^share-label-counts=perhaps: must be true or false"):
+        client_config(context({"share-label-counts": "perhaps"}, **run))
+
+
 def test_nothing_else_of_a_run_is_a_nodes_to_change() -> None:
     changed = client_config(context({"suite": "none", "rounds": 1, "data-dir": "/own"}))
     assert changed == resolve({"dataset": "digits", "data-dir": "/own"})

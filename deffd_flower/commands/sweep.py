@@ -41,7 +41,7 @@ class SweepOptions:
         gpus: GPUs of a trial with ``device=cuda``.
         retries: How often a trial is tried again whose process has died.
         figures: Draw the report of each run.
-        dry_run: Check, and list the trials; nothing more.
+        dry_run: Check, and list the cells; nothing more.
     """
 
     out: Path | None

@@ -8,6 +8,7 @@ connections nor who reads a node's memory.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from deffd_flower.config import label_counts_shared
 from deffd_flower.results.situation import (
     NOT_JUDGED,
     SEALS,
@@ -163,10 +164,8 @@ def _partners(config: Mapping[str, object]) -> list[Claim]:
         return [Claim(guarantee, Holds.NO, source, "Reading along on the server.")]
     rule = partners.get(name)
     source = f"Partners are chosen by partner={name}. {rule.reveals}"
-    shared = config.get("share-label-counts", "auto")
-    if shared == "auto":
-        shared = config.get("key-source", "embedded") == "embedded"
-    if rule.nominates and not shared:
+    asked, key_source = config.get("share-label-counts", "auto"), config.get("key-source")
+    if rule.nominates and not label_counts_shared(asked, key_source or "embedded"):
         return [Claim(guarantee, Holds.NO, source, "Reading along on the server.")]
     return [Claim(guarantee, Holds.YES, source, "A changed program on the clients.")]
 

@@ -24,7 +24,6 @@ COMPARISON = """{% macro grid(table, id) %}
 </div>
 {% endif %}
 {{ grid(tables[0], "table-1") }}
-<ul class="soft notes">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
 {% if figures[2:] %}
 <h2>More figures</h2>
 <div class="pair">
@@ -47,6 +46,8 @@ COMPARISON = """{% macro grid(table, id) %}
 <h2>Client by client</h2>
 {% for table in gains %}{{ grid(table, "gains-" ~ loop.index) }}{% endfor %}
 {% endif %}
+<h2>How to read the tables</h2>
+<ul class="soft notes">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
 <h2>Trials</h2>
 <details{% if trials.rows | length <= 20 %} open{% endif %}>
 <summary>{{ trials.rows | length }} trials</summary>

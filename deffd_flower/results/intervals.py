@@ -1,7 +1,7 @@
 """How a cell's mean, interval and single seeds are drawn, and axes with a row for each cell."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -97,12 +97,16 @@ def row_axes(
 
 
 def _shared_keys(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
-    """Return the first keys whose values most cells share with another, and that all cells set."""
+    """Return the first keys whose values most cells share with their neighbours, if any.
+
+    All cells set them, and others as well, by which they are told apart.
+    """
     found: list[str] = []
     for number in range(1, len(comparison.keys)):
         keys = list(comparison.keys[:number])
-        complete = all(key in cell.keys for cell in cells for key in keys)
-        if complete and len(cells) >= 2 * len({_group(cell, keys) for cell in cells}):
+        complete = all(cell.keys.keys() > set(keys) for cell in cells)
+        groups = [group for group, _ in groupby(_group(cell, keys) for cell in cells)]
+        if complete and len(groups) == len(set(groups)) and len(cells) >= 2 * len(groups):
             found = keys
     return found
 

@@ -41,7 +41,12 @@ def amount(metric: str, value: float) -> str:
 
 def difference_heading(metric: str) -> str:
     """Return what a column of differences is called, with its unit; percent differ by points."""
-    unit = heading(metric).partition(" (")[2].removesuffix(")")
+    return difference_in(heading(metric))
+
+
+def difference_in(name: str) -> str:
+    """Return what a difference is called, by the name with its unit of what differs."""
+    unit = name.partition(" (")[2].removesuffix(")")
     return f"difference ({unit.replace('%', 'points')})" if unit else "difference"
 
 

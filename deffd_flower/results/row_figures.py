@@ -30,7 +30,7 @@ from deffd_flower.results.intervals import (
     name_all,
     row_axes,
 )
-from deffd_flower.results.metrics import difference_heading, plain_name
+from deffd_flower.results.metrics import difference_in, plain_name
 from deffd_flower.results.reader import Course, Row
 from deffd_flower.results.statistics import summarise
 
@@ -63,7 +63,7 @@ def differences(comparison: Comparison, metric: str) -> "Figure | None":
     cells = [cell for cell in comparison.cells if metric in cell.differences]
     if not cells:
         return None
-    factor = axis(metric)[1]
+    name, factor = axis(metric)
     figure, axes, places = row_axes(comparison, cells)
     axes.axvline(0, color=INK, linewidth=1)
     found = [cell.differences[metric] for cell in cells]
@@ -81,7 +81,7 @@ def differences(comparison: Comparison, metric: str) -> "Figure | None":
     levels.spines["right"].set_visible(False)
     levels.tick_params(length=0)
     to = f"difference to {reference_name(comparison)}"
-    what = difference_heading(metric).replace("difference", to, 1)
+    what = difference_in(name).replace("difference", to, 1)
     axes.set_xlabel(fill(f"{plain_name(metric)}: {what}", LEGEND_WIDTH))
     name_all(figure)
     return figure

@@ -94,11 +94,14 @@ def ray_cluster(address: str, workers: int, remember: Callable[[Path], None]) ->
     with TemporaryDirectory(prefix=SCRATCH, dir=_short(), ignore_cleanup_errors=True) as name:
         remember(Path(name))
         try:
-            if address:
-                _join(address)
-            else:
-                _start(name, workers or usable_cores())
-            # Ray has put a handler of its own in the place of ours: one that ends in a core dump.
+            try:
+                if address:
+                    _join(address)
+                else:
+                    _start(name, workers or usable_cores())
+            except SystemExit as problem:
+                # While Ray starts, SIGTERM is its own to handle; afterwards it is ours again.
+                raise KeyboardInterrupt from problem
             take_terminate_for_interrupt()
             yield Path(name)
         finally:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from deffd_flower.config import RunConfig, Value
+from deffd_flower.config import RunConfig, Value, label_counts_shared
 from deffd_flower.errors import RequestError
 from deffd_flower.sweep.document import Stop
 
@@ -14,6 +14,8 @@ Keys = Mapping[str, Value]
 
 _NO_MATTER = {"out-dir", "data-dir", "workers", "message-timeout"}
 """Keys on which no result depends."""
+
+_SHARED = "share-label-counts"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Sweep:
 def identity(values: Keys) -> str:
     """Return the hash of those keys of a resolved config that results depend on."""
     known = {key: value for key, value in values.items() if key not in _NO_MATTER}
+    shared = label_counts_shared(known.get(_SHARED), known.get("key-source", "embedded"))
+    known[_SHARED] = shared
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 

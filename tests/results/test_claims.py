@@ -215,6 +215,12 @@ def test_what_choosing_partners_tells_the_server_is_said(
         assert "does not judge" in found.source
 
 
+def test_by_default_label_counts_stay_with_clients_that_have_key_managers() -> None:
+    keys = {"partner": "complementary", "share_label_counts": "auto"}
+    assert claimed(QUIET, **keys, key_source="embedded")[PARTNERS].holds is YES
+    assert claimed(QUIET, **keys, key_source="etsi014")[PARTNERS].holds is NO
+
+
 def test_random_partners_tell_nothing_worth_a_row() -> None:
     assert PARTNERS not in claimed(QUIET, partner="random", share_label_counts=False)
 

@@ -1,6 +1,8 @@
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +13,15 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from deffd_flower.config import RunConfig
 from deffd_flower.results import cell_figures, chart, row_figures
 from deffd_flower.results.cells import Comparison, read_comparison
 from deffd_flower.results.comparison_figures import drawings
 from deffd_flower.results.course_figures import BYTES, KEY, ROUND, arrange, curve, curves
 from deffd_flower.results.courses import Courses
 from deffd_flower.results.reader import Course, column, read_course
-from tests.results.made_courses import SHAPES, make_sweep
+from tests.results.made_courses import SHAPES, make_sweep, outcome
+from tests.results.made_sweeps import write_sweep
 
 Read = Callable[[str], tuple[Comparison, Courses]]
 
@@ -161,6 +165,50 @@ def test_what_rows_have_in_common_stands_once_above_them(read: Read) -> None:
     rows = [place for place, name in zip(axes.get_yticks(), names, strict=True) if "per" in name]
     assert len(rows) == len(comparison.cells)
     assert sorted(span[1] for span in spans) == pytest.approx(sorted(rows))
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        # Neighbours share nothing: a heading would stand above each row.
+        [
+            {"strategy": strategy, "gamma": gamma}
+            for gamma in (0.1, 0.2)
+            for strategy in ("def-fd", "average-then-distil")
+        ],
+        # Some have nothing else to be told apart by.
+        [
+            {"strategy": strategy, **own}
+            for strategy in ("def-fd", "def-kt")
+            for own in ({}, {"lr": 0.02}, {"momentum": 0.5})
+        ],
+    ],
+)
+def test_rows_without_a_common_part_have_their_whole_names(
+    cells: list[dict[str, object]], tmp_path: Path
+) -> None:
+    text = json.dumps({"base": {"dataset": "digits"}, "grid": {"cells": cells}, "seeds": 2})
+    comparison = read_comparison([write_sweep(tmp_path / "made", text, outcome)])
+    labels = axes_of(row_figures.values(comparison, "global_accuracy")).get_yticklabels()
+    assert len(labels) == len(cells)
+    assert {str(label.get_fontweight()) for label in labels} == {"normal"}
+    assert "all runs" not in [label.get_text() for label in labels]
+
+
+def test_a_difference_has_the_unit_of_what_is_drawn(tmp_path: Path) -> None:
+    def keys_used(config: RunConfig) -> dict[str, object]:
+        return {
+            "global_accuracy": 0.5,
+            "key_bits": 1500 + config.seed * (config.gamma == 0.2) * 700,
+        }
+
+    text = "base: {dataset: digits}\ngrid: {gamma: [0.1, 0.2]}\nseeds: [1, 2, 3]\n"
+    text += "metrics: [key_bits]\nreference: {gamma: 0.1}\n"
+    comparison = read_comparison([write_sweep(tmp_path / "made", text, keys_used)])
+    axes = axes_of(row_figures.differences(comparison, "key_bits"))
+    assert axes.get_xlabel().replace("\n", " ") == "Key used: difference to gamma 0.1 (kbit)"
+    ((_, spans),) = whiskers(axes)
+    assert spans[0][0] == pytest.approx(1.4)
 
 
 def test_a_name_is_broken_between_its_parts_and_a_long_part_between_its_words(

@@ -102,6 +102,16 @@ def test_every_figure_is_on_the_page_and_on_disk(sweep: Path) -> None:
         assert files == sorted(page.figures)
 
 
+def test_the_page_is_looked_at_before_it_is_read(sweep: Path) -> None:
+    text = (sweep / "report.html").read_text()
+    parts = ["Results", 'id="cells-global-accuracy"', 'id="table-1"', "More figures"]
+    parts += ['id="held-absent"', "Differences", 'id="table-2"', "Client by client", 'id="gains-1"']
+    parts += ["How to read the tables", "Trials"]
+    body = text[text.index("<main>") :]
+    places = [body.index(part if "id=" in part else f"<h2>{part}</h2>") for part in parts]
+    assert places == sorted(places)
+
+
 def test_the_page_loads_nothing(sweep: Path) -> None:
     page, text = Page(sweep / "report.html"), (sweep / "report.html").read_text()
     assert page.loaded == []
