@@ -32,7 +32,7 @@ from flwr.clientapp import ClientApp
 
 from deffd_flower.ahead import take_over
 from deffd_flower.errors import DeffdError, RequestError
-from deffd_flower.node import client_config, partition_id
+from deffd_flower.node import client_config, partition_id, tells_label_counts
 from deffd_flower.randomness import numpy_generator
 from deffd_flower.state import (
     forget_weights,
@@ -95,7 +95,7 @@ def hello(message: Message, context: Context) -> Message:
             "package-bytes": len(peer.package([])),
         }
     )
-    if peer.config.label_counts_shared:
+    if tells_label_counts(context, peer.config):
         about["label-counts"] = peer.data.label_counts.tolist()
     return Message(RecordDict({"about": about}), reply_to=message)
 

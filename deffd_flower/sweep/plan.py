@@ -84,8 +84,8 @@ class Sweep:
 def identity(values: Keys) -> str:
     """Return the hash of those keys of a resolved config that results depend on."""
     known = {key: value for key, value in values.items() if key not in _NO_MATTER}
-    shared = label_counts_shared(known.get(_SHARED), known.get("key-source", "embedded"))
-    known[_SHARED] = shared
+    # Auto is another word for one of the two, and no other run.
+    known[_SHARED] = label_counts_shared(values[_SHARED], values["key-source"])
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 

@@ -13,8 +13,7 @@ def cell_table(sweep: Sweep) -> Table:
     A column for each key would be a letter wide where many vary.
     """
     keys = varying(sweep.cells)
-    counted = f"{len(sweep.trials)} trials"
-    table = Table(title=f"{sweep.title}: {counted}", highlight=False)
+    table = Table(title=f"{sweep.title}: {len(sweep.trials)} trials", highlight=False)
     table.add_column("cell", overflow="fold")
     table.add_column("seeds", no_wrap=len(sweep.seeds) < 10)
     seeds = ", ".join(map(str, sweep.seeds))

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from deffd_flower.cli import app
 from deffd_flower.config import FIELDS
 from deffd_flower.errors import DeffdError
+from deffd_flower.sweep import cluster
 from deffd_flower.sweep.document import METRICS
 from tests.sweep.sweeping import (
     SMALL,
@@ -120,6 +121,18 @@ def test_a_scheduler_that_ends_it_is_obeyed_without_a_core_dump(tmp_path: Path) 
     assert "interrupted; go on with: deffd sweep small.yaml --resume --workers 1" in out
     assert processes_of(scratch) == []
     assert not Path(scratch).exists()
+
+
+def test_a_signal_that_ray_takes_while_it_starts_is_an_interrupt_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def starting(folder: str, cores: int) -> None:
+        # What Ray's own handler does until it is connected.
+        sys.exit(signal.SIGTERM)
+
+    monkeypatch.setattr(cluster, "_start", starting)
+    with pytest.raises(KeyboardInterrupt), cluster.ray_cluster("", 1, lambda _: None):
+        raise AssertionError("it has not started")
 
 
 def test_what_other_versions_have_left_is_told_before_more_is_run(

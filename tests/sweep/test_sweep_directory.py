@@ -14,7 +14,7 @@ from deffd_flower.config import FIELDS
 from deffd_flower.errors import RequestError
 from deffd_flower.sweep.archive import packed, unpack
 from deffd_flower.sweep.directory import SweepDirectory
-from deffd_flower.sweep.plan import Sweep, Trial
+from deffd_flower.sweep.plan import Sweep, Trial, identity
 from deffd_flower.sweep.rows import measured, row, write_rows
 from deffd_flower.sweep.trial import FAILED, FINISHED, STOPPED
 
@@ -240,3 +240,14 @@ def test_nobody_sees_half_a_table(load: Load, tmp_path: Path) -> None:
     while not ended.is_set():
         assert path.read_bytes() == whole
     writer.join()
+
+
+def test_what_was_filed_before_label_counts_had_an_auto_is_known_again(load: Load) -> None:
+    (now,) = load("base: {dataset: digits}\nseeds: [0]\n").trials
+    values = now.config.values()
+    assert identity({**values, "share-label-counts": True}) == now.identity
+    assert identity({**values, "share-label-counts": False}) != now.identity
+    with_key_managers = {**values, "key-source": "etsi014"}
+    assert identity(with_key_managers) == identity(
+        {**with_key_managers, "share-label-counts": False}
+    )
