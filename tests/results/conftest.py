@@ -1,13 +1,20 @@
 """Run directories with made-up but plausible numbers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib import style
 
+from deffd_flower.results import chart
+from deffd_flower.results.cells import Comparison, read_comparison
+from deffd_flower.results.courses import Courses
+from deffd_flower.results.reader import read_course
 from deffd_flower.results.writer import RunWriter
+from tests.results.drawn import Read
+from tests.results.made_courses import make_sweep
 from tests.results.sealed_runs import DEGRADED, INTERCEPTED, write_sealed_run
 
 CONFIG: dict[str, object] = {
@@ -111,3 +118,25 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def degraded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the directory of a finished run with trusted nodes and three suites."""
     return write_sealed_run(tmp_path_factory.mktemp("degraded") / "run", DEGRADED)
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory: pytest.TempPathFactory) -> Read:
+    """Return a function that returns the comparison of a shape, and how its runs went."""
+    known: dict[str, tuple[Comparison, Courses]] = {}
+
+    def of_shape(shape: str) -> tuple[Comparison, Courses]:
+        if shape not in known:
+            directory = make_sweep(tmp_path_factory.mktemp(shape) / "sweep", shape)
+            comparison = read_comparison([directory])
+            runs = [[read_course(t.directory) for t in c.trials] for c in comparison.cells]
+            known[shape] = comparison, runs
+        return known[shape]
+
+    return of_shape
+
+
+@pytest.fixture
+def house_style() -> Iterator[None]:
+    with style.context(["default", chart.STYLE]):
+        yield
